@@ -1,0 +1,3 @@
+//! The binary: everything is in `holdall::cli`.
+
+fn main() {}

@@ -1,0 +1,120 @@
+//! Where objects lie. Knows no format and no keys.
+//!
+//! An object is a byte string under a key such as `packs/1f/1f07…`. It appears whole or not at
+//! all, is never modified, and its key is never used again.
+
+pub mod local;
+pub mod memory;
+
+use std::fmt;
+
+/// Result of a storage call.
+pub type Result<T> = std::result::Result<T, StorageError>;
+
+/// What kind of failure it was; retries and messages are decided by this, never by text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// There is no such object.
+    NotFound,
+    /// There is an object under this key already.
+    AlreadyExists,
+    /// The storage refuses: permissions, a read-only file system.
+    Denied,
+    /// No room is left.
+    Full,
+    /// It may work when tried again.
+    Transient,
+    /// What is there cannot be an object (a directory under its key, shorter than asked for).
+    Corrupt,
+    /// Anything else.
+    Other,
+}
+
+/// A storage call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {source}")]
+pub struct StorageError {
+    /// What kind of failure.
+    pub kind: ErrorKind,
+    /// The object's key, or the prefix of a listing.
+    pub key: String,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+impl StorageError {
+    /// From what the system said.
+    pub fn from_io(key: &str, source: std::io::Error) -> Self {
+        use std::io::ErrorKind as Io;
+        let kind = match source.kind() {
+            Io::NotFound | Io::NotADirectory => ErrorKind::NotFound,
+            Io::AlreadyExists => ErrorKind::AlreadyExists,
+            Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => ErrorKind::Full,
+            Io::Interrupted | Io::TimedOut | Io::ConnectionReset | Io::WouldBlock => {
+                ErrorKind::Transient
+            }
+            Io::UnexpectedEof | Io::IsADirectory => ErrorKind::Corrupt,
+            _ => ErrorKind::Other,
+        };
+        Self { kind, key: key.into(), source }
+    }
+
+    /// An error of this kind without more to say.
+    pub fn new(kind: ErrorKind, key: &str, why: &str) -> Self {
+        Self { kind, key: key.into(), source: std::io::Error::other(why.to_owned()) }
+    }
+
+    /// Whether the object is simply not there.
+    pub fn is_not_found(&self) -> bool {
+        self.kind == ErrorKind::NotFound
+    }
+}
+
+/// A listed object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// Its length, bytes.
+    pub len: u64,
+}
+
+/// Where objects lie. Every call sees what was put and deleted by calls that have returned.
+///
+/// Keys are relative, of `a-z 0-9 . _ -` and `/` between components, none of them empty or
+/// beginning with a dot; anything else is `ErrorKind::Other` before the storage is touched.
+pub trait Storage: Send + Sync + fmt::Debug {
+    /// Where it is, for people.
+    fn location(&self) -> String;
+
+    /// Stores the concatenation of `parts` as one object. Returns only when content and name
+    /// survive a power cut. Never overwrites: `AlreadyExists`.
+    fn put(&self, key: &str, parts: &[&[u8]]) -> Result<()>;
+
+    /// A whole object of at most `len_max` bytes; a longer one is `Corrupt`.
+    fn get(&self, key: &str, len_max: u64) -> Result<Vec<u8>>;
+
+    /// Exactly `len` bytes from `offset`; fewer being there is `Corrupt`.
+    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>>;
+
+    /// Every object whose key starts with the directory `prefix` ("packs/", or "" for all), in
+    /// no particular order. A prefix under which there is nothing is an empty listing.
+    fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<()>;
+
+    /// Removes an object. One that is not there is fine: a removal may be repeated.
+    fn delete(&self, key: &str) -> Result<()>;
+
+    /// Length of an object, bytes.
+    fn stat(&self, key: &str) -> Result<u64>;
+}
+
+/// Whether a key has the form that every storage accepts.
+pub fn key_is_allowed(key: &str) -> bool {
+    key.len() <= 512
+        && key.split('/').all(|part| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
+        })
+}
