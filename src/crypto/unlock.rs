@@ -1,0 +1,313 @@
+//! What opens a key slot: a password, a key file, a recovery code.
+
+use std::fmt;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::seal::{open_with, public_key, seal_to};
+use super::{CryptoError, Key, NONCE_LEN, TAG_LEN, open_in_place, seal_in_place};
+use crate::limits;
+use crate::world::{World, random};
+
+/// Cost parameters of argon2id, as a slot stores them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PasswordCost {
+    /// Memory, KiB.
+    pub memory_kib: u32,
+    /// Passes over the memory.
+    pub passes: u32,
+    /// Lanes.
+    pub lanes: u32,
+}
+
+impl PasswordCost {
+    /// 64 MiB, three passes, as RFC 9106 recommends where memory is short: about a quarter of a
+    /// second on the machines of 2026.
+    pub const DEFAULT: Self = Self { memory_kib: 64 << 10, passes: 3, lanes: 1 };
+    /// The least that is accepted, for tests that are not about passwords.
+    pub const LOWEST: Self =
+        Self { memory_kib: limits::ARGON2_MEMORY_KIB_MIN, passes: 1, lanes: 1 };
+
+    /// Whether a slot may ask for this. The lower bound keeps a store from making guessing
+    /// cheap, the upper one from making opening impossible.
+    pub fn is_accepted(&self) -> bool {
+        (limits::ARGON2_MEMORY_KIB_MIN..=limits::ARGON2_MEMORY_KIB_MAX).contains(&self.memory_kib)
+            && (1..=limits::ARGON2_PASSES_MAX).contains(&self.passes)
+            && (1..=limits::ARGON2_LANES_MAX).contains(&self.lanes)
+    }
+}
+
+/// A key file: 32 random bytes, written as one line of text.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct KeyFile([u8; 32]);
+
+const KEY_FILE_PREFIX: &str = "holdall-key-1-";
+
+impl KeyFile {
+    /// A new one.
+    pub fn generate(world: &dyn World) -> Self {
+        Self(random(world))
+    }
+
+    /// Its text: `holdall-key-1-`, 64 hexadecimal digits, a line feed.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let hex = Zeroizing::new(blake3::Hash::from_bytes(self.0).to_hex());
+        Zeroizing::new(format!("{KEY_FILE_PREFIX}{}\n", hex.as_str()))
+    }
+
+    /// From its text.
+    pub fn from_text(text: &str) -> Result<Self, CryptoError> {
+        let hex = text.trim().strip_prefix(KEY_FILE_PREFIX).ok_or(CryptoError::KeyFile)?;
+        let hash = blake3::Hash::from_hex(hex).map_err(|_| CryptoError::KeyFile)?;
+        Ok(Self(*hash.as_bytes()))
+    }
+}
+
+/// A recovery code: 128 random bits and a checksum, for paper.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct RecoveryCode([u8; 16]);
+
+/// Crockford's base 32: no I, L, O, U, which are read wrongly.
+const CODE_DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl RecoveryCode {
+    /// A new one.
+    pub fn generate(world: &dyn World) -> Self {
+        Self(random(world))
+    }
+
+    /// Eight groups of four digits.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new([0u8; 20]);
+        bytes[..16].copy_from_slice(&self.0);
+        bytes[16..].copy_from_slice(&checksum(&self.0));
+        let mut text = Zeroizing::new(String::with_capacity(39));
+        for (group, five) in bytes.chunks_exact(5).enumerate() {
+            let word = five.iter().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
+            for digit in 0..8 {
+                if digit % 4 == 0 && (group, digit) != (0, 0) {
+                    text.push('-');
+                }
+                text.push(CODE_DIGITS[(word >> (35 - 5 * digit) & 31) as usize] as char);
+            }
+        }
+        text
+    }
+
+    /// From what a person typed: case, blanks and dashes do not matter, and O, I, L are read as
+    /// the digits that they look like.
+    pub fn from_text(text: &str) -> Result<Self, CryptoError> {
+        let mut digits = Zeroizing::new(Vec::with_capacity(32));
+        for c in text.chars().filter(|c| !matches!(c, '-' | ' ' | '\t' | '\n' | '\r')) {
+            let c = match c.to_ascii_uppercase() {
+                'O' => '0',
+                'I' | 'L' => '1',
+                c => c,
+            };
+            let value = CODE_DIGITS.iter().position(|d| *d as char == c);
+            digits.push(value.ok_or(CryptoError::RecoveryCode)? as u64);
+        }
+        if digits.len() != 32 {
+            return Err(CryptoError::RecoveryCode);
+        }
+        let mut bytes = Zeroizing::new([0u8; 20]);
+        for (five, eight) in bytes.chunks_exact_mut(5).zip(digits.chunks_exact(8)) {
+            let word = eight.iter().fold(0u64, |word, digit| word << 5 | digit);
+            five.copy_from_slice(&word.to_be_bytes()[3..]);
+        }
+        let (code, sum) = bytes.split_first_chunk::<16>().ok_or(CryptoError::RecoveryCode)?;
+        match sum == checksum(code) {
+            true => Ok(Self(*code)),
+            false => Err(CryptoError::RecoveryCode),
+        }
+    }
+}
+
+fn checksum(code: &[u8; 16]) -> [u8; 4] {
+    let hash = blake3::derive_key("holdall 1 checksum of a recovery code", code);
+    [hash[0], hash[1], hash[2], hash[3]]
+}
+
+/// What a person has to open a repository with.
+#[derive(Clone)]
+pub enum Secret {
+    /// Any text.
+    Password(Zeroizing<String>),
+    /// The content of a key file.
+    KeyFile(KeyFile),
+    /// A recovery code.
+    Recovery(RecoveryCode),
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Password(_) => "Secret(password)",
+            Self::KeyFile(_) => "Secret(key file)",
+            Self::Recovery(_) => "Secret(recovery code)",
+        })
+    }
+}
+
+/// The key that a secret gives for one slot. `format-spec/03-keys.md#unlocking`
+pub struct SlotKey(Key);
+
+/// Bytes of a slot's X25519 secret as it is wrapped: nonce, ciphertext, tag.
+pub const WRAPPED_LEN: usize = NONCE_LEN + 32 + TAG_LEN;
+
+impl SlotKey {
+    /// Derives it. For passwords this takes the time and the memory that `cost` says.
+    pub fn derive(
+        secret: &Secret,
+        salt: &[u8; 32],
+        cost: Option<PasswordCost>,
+    ) -> Result<Self, CryptoError> {
+        let mut key = Zeroizing::new([0u8; 32]);
+        match secret {
+            Secret::Password(password) => {
+                let cost = cost.filter(PasswordCost::is_accepted).ok_or(CryptoError::Cost)?;
+                let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
+                    .map_err(|_| CryptoError::Cost)?;
+                Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+                    .hash_password_into(password.as_bytes(), salt, &mut *key)
+                    .map_err(|_| CryptoError::Cost)?;
+            }
+            Secret::KeyFile(KeyFile(bytes)) => {
+                *key = derive_with_salt("holdall 1 key file", bytes, salt);
+            }
+            Secret::Recovery(RecoveryCode(bytes)) => {
+                *key = derive_with_salt("holdall 1 recovery code", bytes, salt);
+            }
+        }
+        Ok(Self(Key(*key)))
+    }
+
+    /// 16 bytes by which the right secret is known before anything is opened: the cipher does
+    /// not commit to its key.
+    pub fn check(&self) -> [u8; 16] {
+        let hash = self.0.derive("holdall 1 key check").0;
+        *hash.first_chunk().expect("32 bytes begin with 16")
+    }
+
+    /// A fresh X25519 key pair for a slot: its public key, and its wrapped secret key.
+    pub fn wrap_fresh(
+        &self,
+        world: &dyn World,
+        associated: &dyn Fn(&[u8; 32]) -> Vec<u8>,
+    ) -> ([u8; 32], [u8; WRAPPED_LEN]) {
+        let secret = Key(random(world));
+        let public = public_key(&secret);
+        let nonce: [u8; NONCE_LEN] = random(world);
+        let mut wrapped = [0; WRAPPED_LEN];
+        wrapped[..NONCE_LEN].copy_from_slice(&nonce);
+        wrapped[NONCE_LEN..NONCE_LEN + 32].copy_from_slice(&secret.0);
+        let body = &mut wrapped[NONCE_LEN..NONCE_LEN + 32];
+        let tag = seal_in_place(&self.wrapping_key(), &nonce, &associated(&public), body);
+        wrapped[NONCE_LEN + 32..].copy_from_slice(&tag);
+        (public, wrapped)
+    }
+
+    /// Opens the bundle of keys of a slot.
+    pub fn unwrap(
+        &self,
+        wrapped: &[u8; WRAPPED_LEN],
+        associated: &[u8],
+    ) -> Result<Key, CryptoError> {
+        let (nonce, rest) = wrapped.split_first_chunk().ok_or(CryptoError::Tag)?;
+        let (body, tag) = rest.split_last_chunk().ok_or(CryptoError::Tag)?;
+        let mut secret = Zeroizing::new([0u8; 32]);
+        secret.copy_from_slice(body);
+        open_in_place(&self.wrapping_key(), nonce, associated, &mut *secret, tag)?;
+        Ok(Key(*secret))
+    }
+
+    fn wrapping_key(&self) -> Key {
+        self.0.derive("holdall 1 wrapping of a slot's key")
+    }
+}
+
+fn derive_with_salt(context: &str, secret: &[u8], salt: &[u8; 32]) -> [u8; 32] {
+    *blake3::Hasher::new_derive_key(context).update(salt).update(secret).finalize().as_bytes()
+}
+
+/// Seals a bundle of keys to a slot's public key; nobody needs the slot's secret for it.
+pub fn seal_to_slot(
+    world: &dyn World,
+    public: &[u8; 32],
+    associated: &[u8],
+    bundle: &[u8],
+) -> Vec<u8> {
+    seal_to(world, public, associated, bundle)
+}
+
+/// Opens a bundle of keys with a slot's secret key.
+pub fn open_from_slot(
+    secret: &Key,
+    sealed: &[u8],
+    associated: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+    open_with(secret, sealed, associated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::RealWorld;
+
+    #[test]
+    fn recovery_codes_there_and_back() {
+        let code = RecoveryCode::generate(&RealWorld);
+        let text = code.to_text();
+        assert_eq!(text.len(), 39);
+        let sloppy = text.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
+        assert_eq!(RecoveryCode::from_text(&sloppy).unwrap().0, code.0);
+        for at in (0..39).filter(|at| text.as_bytes()[*at] != b'-') {
+            let mut wrong = text.to_string();
+            let digit = if text.as_bytes()[at] == b'7' { "8" } else { "7" };
+            wrong.replace_range(at..=at, digit);
+            assert!(RecoveryCode::from_text(&wrong).is_err(), "digit {at} changed");
+        }
+        assert!(RecoveryCode::from_text("U").is_err());
+    }
+
+    #[test]
+    fn key_files_there_and_back() {
+        let file = KeyFile::generate(&RealWorld);
+        assert_eq!(KeyFile::from_text(&file.to_text()).unwrap().0, file.0);
+        assert!(KeyFile::from_text("holdall-key-1-00").is_err());
+        assert!(KeyFile::from_text("").is_err());
+    }
+
+    #[test]
+    fn slots_open_with_their_secret_only() {
+        let secret = |text: &str| Secret::Password(Zeroizing::new(text.into()));
+        let cost = Some(PasswordCost::LOWEST);
+        let key = SlotKey::derive(&secret("right"), &[1; 32], cost).unwrap();
+        let wrong = SlotKey::derive(&secret("wrong"), &[1; 32], cost).unwrap();
+        let salted = SlotKey::derive(&secret("right"), &[2; 32], cost).unwrap();
+        assert!(key.check() != wrong.check() && key.check() != salted.check());
+        let (public, wrapped) = key.wrap_fresh(&RealWorld, &|public| public.to_vec());
+        assert_eq!(public_key(&key.unwrap(&wrapped, &public).unwrap()), public);
+        assert!(wrong.unwrap(&wrapped, &public).is_err());
+        assert!(key.unwrap(&wrapped, b"elsewhere").is_err());
+    }
+
+    #[test]
+    fn costs_are_bounded() {
+        let secret = Secret::Password(Zeroizing::new("p".into()));
+        let derive = |cost| SlotKey::derive(&secret, &[0; 32], cost).map(|_| ());
+        for bad in [
+            PasswordCost { memory_kib: u32::MAX, ..PasswordCost::LOWEST },
+            PasswordCost { memory_kib: 8, ..PasswordCost::LOWEST },
+            PasswordCost { passes: 0, ..PasswordCost::LOWEST },
+            PasswordCost { passes: 1 << 20, ..PasswordCost::LOWEST },
+            PasswordCost { lanes: 0, ..PasswordCost::LOWEST },
+            PasswordCost { lanes: 1 << 20, ..PasswordCost::LOWEST },
+        ] {
+            assert_eq!(derive(Some(bad)), Err(CryptoError::Cost), "{bad:?}");
+        }
+        assert_eq!(derive(None), Err(CryptoError::Cost));
+        assert_eq!(derive(Some(PasswordCost::LOWEST)), Ok(()));
+    }
+}
