@@ -47,6 +47,22 @@ pub fn decompress(compressed: &[u8], plain: &mut [u8]) -> Result<(), CompressErr
     }
 }
 
+/// Decompresses a delta into exactly `plain`; `prefix` is what it was compressed against.
+pub fn decompress_with_prefix(
+    prefix: &[u8],
+    compressed: &[u8],
+    plain: &mut [u8],
+) -> Result<(), CompressError> {
+    // A context of its own: the prefix must not outlive this call.
+    let mut context = DCtx::create();
+    context.ref_prefix(prefix).map_err(named)?;
+    let len = context.decompress(plain, compressed).map_err(named)?;
+    match len == plain.len() {
+        true => Ok(()),
+        false => Err(CompressError("fewer bytes came out than the frame says")),
+    }
+}
+
 fn named(code: zstd_safe::ErrorCode) -> CompressError {
     CompressError(zstd_safe::get_error_name(code))
 }

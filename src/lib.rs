@@ -13,7 +13,8 @@
 //! | 1 | `format` | bytes to structs and back, one file per chapter of `format-spec/`; no I/O, no keys |
 //! | 1 | `crypto` | passwords to keys, chunk ids, sealing and opening |
 //! | 1 | `compress` | zstd with a stated output bound |
-//! | 1 | `chunker` | where a stream is cut |
+//! | 2 | `chunker` | where a stream is cut |
+//! | 2 | `object` | sealed objects: an envelope put on and taken off |
 //! | 2 | `storage` | trait `Storage`: a local directory, memory, decorators |
 //! | 3 | `pack` | frames in, packs out; packs in, frames out |
 //! | 3 | `index` | where each chunk lies: segments in storage, the local index as a cache of them |
@@ -35,6 +36,7 @@ pub mod format;
 pub mod id;
 pub mod index;
 pub mod limits;
+pub mod object;
 pub mod ops;
 pub mod pack;
 pub mod progress;

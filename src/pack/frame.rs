@@ -1,0 +1,320 @@
+//! One frame: chunks compressed together, sealed once, opened again before anyone relies on it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::PackError;
+use crate::compress;
+use crate::crypto::{
+    CryptoError, Key, KeyRing, Purpose, SEALED_KEY_LEN, SessionKey, open_in_place, seal_in_place,
+    seal_session_key, unseal_session_key,
+};
+use crate::format::FormatError;
+use crate::format::envelope::padded_len;
+use crate::format::frame::{ChunkKind, Codec, FrameBody, FrameHeader, HEADER_LEN, TAG_LEN};
+use crate::format::pack::{ChunkInfo, FrameInfo};
+use crate::id::{FamilyId, FrameId};
+use crate::world::World;
+
+/// Below this share of the plaintext (in 1/32) compression is worth its time at restore.
+const WORTH_COMPRESSING: usize = 31;
+
+fn purpose(kind: ChunkKind) -> Purpose {
+    match kind {
+        ChunkKind::Data => Purpose::Data,
+        ChunkKind::Tree => Purpose::Tree,
+    }
+}
+
+/// A frame before it is sealed.
+#[derive(Debug)]
+pub struct PlainFrame {
+    /// What its chunks are.
+    pub kind: ChunkKind,
+    /// Its name: random, never used before.
+    pub id: FrameId,
+    /// Its chunks, one behind the other.
+    pub plain: Vec<u8>,
+    /// Which they are; their lengths together are that of `plain`.
+    pub chunks: Vec<ChunkInfo>,
+}
+
+/// A frame as it will be stored.
+#[derive(Debug)]
+pub struct SealedFrame {
+    /// Header, ciphertext and tag.
+    pub bytes: Vec<u8>,
+    /// What the trailer will say; its offset is 0 until the frame has a place.
+    pub info: FrameInfo,
+}
+
+/// Seals the frames of one session, with keys that nobody used before.
+#[derive(Debug)]
+pub struct FrameSealer {
+    family: FamilyId,
+    data: (u32, SessionKey),
+    tree: (u32, SessionKey),
+}
+
+thread_local! {
+    /// Ciphertext to be opened and plaintext to be compared, kept between frames.
+    static SCRATCH: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+impl FrameSealer {
+    /// Makes the session's keys and seals them to the readers of data and of trees.
+    pub fn new(world: &dyn World, keys: &KeyRing, family: FamilyId) -> Result<Self, CryptoError> {
+        let session_key = |kind| {
+            let (generation, reader) = keys.reader(purpose(kind))?;
+            let associated = FrameHeader::key_associated(&family, generation, kind);
+            Ok((generation, seal_session_key(world, &reader, &associated)))
+        };
+        Ok(Self {
+            family,
+            data: session_key(ChunkKind::Data)?,
+            tree: session_key(ChunkKind::Tree)?,
+        })
+    }
+
+    /// Compresses, seals and verifies a frame; `level` 0 stores it as it is.
+    pub fn seal(&self, frame: &PlainFrame, level: i32) -> Result<SealedFrame, PackError> {
+        let (generation, session) = match frame.kind {
+            ChunkKind::Data => &self.data,
+            ChunkKind::Tree => &self.tree,
+        };
+        let (mut bytes, codec) = encode_body(frame, level)?;
+        let body_len = bytes.len() - HEADER_LEN + TAG_LEN;
+        let header = FrameHeader {
+            kind: frame.kind,
+            body_len: u32::try_from(body_len).map_err(|_| FormatError::Bad("length of a frame"))?,
+            generation: *generation,
+            sealed_key: session.sealed,
+            id: frame.id,
+        };
+        bytes[..HEADER_LEN].copy_from_slice(&header.encode());
+        let associated = header.associated(&self.family);
+        let body = &mut bytes[HEADER_LEN..];
+        let tag = seal_in_place(&session.key, frame.id.as_bytes(), &associated, body);
+        bytes.extend_from_slice(&tag);
+        self.verify(&bytes, &session.key, &associated, frame)?;
+        // At most FRAME_SEALED_LEN_MAX, as the plaintext is bounded.
+        let stored_len = bytes.len() as u32;
+        let chunks = frame.chunks.clone();
+        Ok(SealedFrame {
+            info: FrameInfo { id: frame.id, offset: 0, stored_len, codec, chunks },
+            bytes,
+        })
+    }
+
+    /// Opens what was sealed and compares it: a bit that flipped in memory is found before the
+    /// source is gone.
+    fn verify(
+        &self,
+        sealed: &[u8],
+        key: &Key,
+        associated: &[u8],
+        frame: &PlainFrame,
+    ) -> Result<(), PackError> {
+        SCRATCH.with_borrow_mut(|(opened, plain)| {
+            let (body, tag) = sealed[HEADER_LEN..].split_last_chunk().ok_or(PackError::Verify)?;
+            opened.clear();
+            opened.extend_from_slice(body);
+            open_in_place(key, frame.id.as_bytes(), associated, opened, tag)
+                .map_err(|_| PackError::Verify)?;
+            let (body, stored) = FrameBody::decode(opened).map_err(|_| PackError::Verify)?;
+            let same_chunks = body.chunk_lens.iter().eq(frame.chunks.iter().map(|c| &c.len));
+            let same_bytes = match body.codec {
+                Codec::Raw => stored == frame.plain,
+                _ => {
+                    plain.resize(frame.plain.len(), 0);
+                    compress::decompress(stored, plain).is_ok() && *plain == frame.plain
+                }
+            };
+            if same_chunks && same_bytes { Ok(()) } else { Err(PackError::Verify) }
+        })
+    }
+}
+
+/// Room for the header, then the padded body before it is sealed; and the codec that was chosen.
+fn encode_body(frame: &PlainFrame, level: i32) -> Result<(Vec<u8>, Codec), PackError> {
+    let chunk_lens: Vec<u32> = frame.chunks.iter().map(|chunk| chunk.len).collect();
+    let mut bytes = vec![0; HEADER_LEN];
+    let mut body = FrameBody { codec: Codec::Zstd, chunk_lens, stored_len: 0 };
+    body.encode(&mut bytes);
+    let start = bytes.len();
+    if level != 0 {
+        bytes.resize(start + compress::bound(frame.plain.len()), 0);
+        let len = compress::compress(&frame.plain, level, &mut bytes[start..])?;
+        if len < frame.plain.len() / 32 * WORTH_COMPRESSING {
+            // The stored length is the last field before the stored bytes.
+            bytes[start - 4..start].copy_from_slice(&(len as u32).to_le_bytes());
+            bytes.truncate(start + len);
+            bytes.resize(HEADER_LEN + padded_len(bytes.len() - HEADER_LEN), 0);
+            return Ok((bytes, Codec::Zstd));
+        }
+    }
+    body.codec = Codec::Raw;
+    body.stored_len = frame.plain.len() as u32;
+    bytes.truncate(HEADER_LEN);
+    body.encode(&mut bytes);
+    bytes.extend_from_slice(&frame.plain);
+    bytes.resize(HEADER_LEN + padded_len(bytes.len() - HEADER_LEN), 0);
+    Ok((bytes, Codec::Raw))
+}
+
+/// A frame that was opened: its chunks, one behind the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedFrame {
+    /// Its name.
+    pub id: FrameId,
+    /// What its chunks are.
+    pub kind: ChunkKind,
+    /// The chunks.
+    pub plain: Vec<u8>,
+    /// Their lengths.
+    pub chunk_lens: Vec<u32>,
+}
+
+impl OpenedFrame {
+    /// The chunks.
+    pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.plain.as_slice();
+        self.chunk_lens.iter().map_while(move |len| {
+            let (chunk, after) = rest.split_at_checked(*len as usize)?;
+            rest = after;
+            Some(chunk)
+        })
+    }
+}
+
+/// Opens frames of any session.
+#[derive(Debug)]
+pub struct FrameOpener {
+    family: FamilyId,
+    sessions: Mutex<HashMap<[u8; SEALED_KEY_LEN], Key>>,
+}
+
+/// So many session keys are remembered; opening one again costs a fraction of a millisecond.
+const SESSIONS_REMEMBERED: usize = 4096;
+
+impl FrameOpener {
+    /// For a family's frames.
+    pub fn new(family: FamilyId) -> Self {
+        Self { family, sessions: Mutex::default() }
+    }
+
+    /// Opens a frame. `base` gives the plaintext of the frame that a delta frame needs.
+    pub fn open(
+        &self,
+        keys: &KeyRing,
+        mut bytes: Vec<u8>,
+        base: impl FnOnce(&FrameId) -> Result<Vec<u8>, PackError>,
+    ) -> Result<OpenedFrame, PackError> {
+        let (header, rest) = FrameHeader::decode(&bytes)?;
+        if rest.len() != header.body_len as usize {
+            return Err(FormatError::Bad("length of a frame").into());
+        }
+        let (_, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(FormatError::Truncated("frame"))?;
+        let tag = *tag;
+        let key = self.session_key(keys, &header)?;
+        let end = bytes.len() - TAG_LEN;
+        let sealed = &mut bytes[HEADER_LEN..end];
+        open_in_place(&key, header.id.as_bytes(), &header.associated(&self.family), sealed, &tag)?;
+        let (body, stored) = FrameBody::decode(sealed)?;
+        let plain = match body.codec {
+            Codec::Raw => stored.to_vec(),
+            Codec::Zstd => {
+                let mut plain = vec![0; body.plain_len()];
+                compress::decompress(stored, &mut plain)?;
+                plain
+            }
+            Codec::Delta { base: id } => {
+                let mut plain = vec![0; body.plain_len()];
+                compress::decompress_with_prefix(&base(&id)?, stored, &mut plain)?;
+                plain
+            }
+        };
+        Ok(OpenedFrame { id: header.id, kind: header.kind, plain, chunk_lens: body.chunk_lens })
+    }
+
+    fn session_key(&self, keys: &KeyRing, header: &FrameHeader) -> Result<Key, CryptoError> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = sessions.get(&header.sealed_key) {
+            return Ok(key.clone());
+        }
+        let secret = keys.get(purpose(header.kind), header.generation)?;
+        let associated = FrameHeader::key_associated(&self.family, header.generation, header.kind);
+        let key = unseal_session_key(secret, &header.sealed_key, &associated)?;
+        if sessions.len() >= SESSIONS_REMEMBERED {
+            sessions.clear();
+        }
+        sessions.insert(header.sealed_key, key.clone());
+        Ok(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::{SeededWorld, Time, random};
+
+    const FAMILY: FamilyId = FamilyId([7; 32]);
+
+    fn no_base(id: &FrameId) -> Result<Vec<u8>, PackError> {
+        Err(PackError::NoBase(*id))
+    }
+
+    fn frame(world: &dyn World, keys: &KeyRing, kind: ChunkKind, chunks: &[&[u8]]) -> PlainFrame {
+        let info = |c: &&[u8]| ChunkInfo { id: keys.data_id(c), len: c.len() as u32 };
+        let id = FrameId(random(world));
+        PlainFrame { kind, id, plain: chunks.concat(), chunks: chunks.iter().map(info).collect() }
+    }
+
+    #[test]
+    fn frames_there_and_back_and_no_bit_changed() {
+        let world = SeededWorld::new(1, Time::default());
+        let keys = KeyRing::generate(&world);
+        let sealer = FrameSealer::new(&world, &keys, FAMILY).unwrap();
+        let opener = FrameOpener::new(FAMILY);
+        let noise: [u8; 5000] = random(&world);
+        let text = b"the same again and again. ".repeat(300);
+        for (kind, chunks, level, codec) in [
+            (ChunkKind::Data, vec![&text[..], b"x", &text], 3, Codec::Zstd),
+            (ChunkKind::Tree, vec![&text[..]], 19, Codec::Zstd),
+            (ChunkKind::Data, vec![&noise[..]], 3, Codec::Raw),
+            (ChunkKind::Data, vec![&text[..]], 0, Codec::Raw),
+        ] {
+            let plain = frame(&world, &keys, kind, &chunks);
+            let sealed = sealer.seal(&plain, level).unwrap();
+            assert_eq!(sealed.info.codec, codec);
+            assert_eq!(sealed.info.stored_len as usize, sealed.bytes.len());
+            let opened = opener.open(&keys, sealed.bytes.clone(), no_base).unwrap();
+            assert!(opened.chunks().eq(chunks.iter().copied()));
+            assert_eq!((opened.kind, opened.id), (kind, plain.id));
+            for at in (0..sealed.bytes.len()).step_by(37) {
+                let mut flipped = sealed.bytes.clone();
+                flipped[at] ^= 4;
+                assert!(opener.open(&keys, flipped, no_base).is_err(), "byte {at}");
+                assert!(opener.open(&keys, sealed.bytes[..at].to_vec(), no_base).is_err());
+            }
+            let stranger = FrameOpener::new(FamilyId([8; 32]));
+            assert!(stranger.open(&keys, sealed.bytes, no_base).is_err());
+        }
+    }
+
+    #[test]
+    fn what_errs_while_sealing_is_noticed() {
+        let world = SeededWorld::new(1, Time::default());
+        let keys = KeyRing::generate(&world);
+        let sealer = FrameSealer::new(&world, &keys, FAMILY).unwrap();
+        let good = frame(&world, &keys, ChunkKind::Data, &[b"content"]);
+        let sealed = sealer.seal(&good, 3).unwrap();
+        let (header, _) = FrameHeader::decode(&sealed.bytes).unwrap();
+        let mut other = good;
+        other.plain[0] ^= 1;
+        let verdict =
+            sealer.verify(&sealed.bytes, &sealer.data.1.key, &header.associated(&FAMILY), &other);
+        assert!(matches!(verdict, Err(PackError::Verify)));
+    }
+}
