@@ -1,1 +1,342 @@
-//! Stub.
+//! Where each chunk lies: immutable segments in storage, and the local index as a cache of them.
+//!
+//! Format of segments: `format-spec/08-index.md`. The local index is no part of the format: it
+//! may be deleted at any moment and is built again from the segments, and those from packs.
+//!
+//! The cache is a few *runs*, finished redb files that nobody writes any more, so that any number
+//! of processes read them at once; what the newest segments say beside them is kept in memory
+//! (the *delta*) until it is worth a run of its own. Runs are merged so that each is at least
+//! four times as large as the next one: few files to look into, each fact rewritten a few times.
+//!
+//! Facts are never wrong, only incomplete or about a pack that is gone: they may be cached for
+//! ever. What exists is said by the listing of `packs/` alone.
+
+mod delta;
+mod merge;
+mod run;
+mod segment;
+
+pub use segment::{segment_key, segment_of_key, write_segment};
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::format::FormatError;
+use crate::format::frame::{ChunkKind, Codec};
+use crate::format::pack::PackInfo;
+use crate::id::{ChunkId, FrameId, PackId, SegmentId, SnapshotId};
+use crate::object::{ObjectError, Sealer};
+use crate::storage::{Storage, StorageError};
+use delta::Delta;
+use run::Run;
+
+/// What can be wrong with the index.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The storage did not give a segment, or not take it.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A segment does not open.
+    #[error("index segment {}: {source}", .id.short())]
+    Segment {
+        /// Which.
+        id: SegmentId,
+        /// Why.
+        source: ObjectError,
+    },
+    /// A segment could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] ObjectError),
+    /// The local index cannot be read or written.
+    #[error("the local index in {path}: {source}")]
+    Cache {
+        /// Its directory or file.
+        path: PathBuf,
+        /// What the system or redb said.
+        source: std::io::Error,
+    },
+    /// The local index says something that cannot be.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+/// A frame as the index knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameRow {
+    /// Its name.
+    pub id: FrameId,
+    /// Where it begins in its pack, bytes.
+    pub offset: u32,
+    /// Its length as stored, bytes.
+    pub stored_len: u32,
+    /// How its chunks are stored.
+    pub codec: Codec,
+}
+
+/// A pack as the index knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackRow {
+    /// The pack.
+    pub id: PackId,
+    /// Its length, bytes.
+    pub len: u64,
+    /// What its chunks are.
+    pub kind: ChunkKind,
+    /// The session that wrote it.
+    pub session: SnapshotId,
+    /// Its frames.
+    pub frames: Vec<FrameRow>,
+}
+
+/// Where a chunk lies. Packs are numbered within one run or delta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct ChunkRow {
+    id: ChunkId,
+    pack: u32,
+    frame: u16,
+    offset: u32,
+    len: u32,
+}
+
+/// One place where a chunk lies.
+#[derive(Debug, Clone)]
+pub struct Location {
+    /// The pack, with its frames.
+    pub pack: Arc<PackRow>,
+    /// Number of the frame in the pack.
+    pub frame: usize,
+    /// Where the chunk begins in the frame's plaintext, bytes.
+    pub offset: u32,
+    /// Its length, bytes.
+    pub len: u32,
+}
+
+impl Location {
+    /// The frame.
+    pub fn frame(&self) -> Result<&FrameRow, IndexError> {
+        Ok(self.pack.frames.get(self.frame).ok_or(FormatError::Bad("number of a frame"))?)
+    }
+
+    /// The frame that the chunk's frame is a delta on.
+    pub fn base(&self) -> Option<FrameId> {
+        match self.pack.frames.get(self.frame)?.codec {
+            Codec::Delta { base } => Some(base),
+            _ => None,
+        }
+    }
+}
+
+/// A chunk with all places where it lies, as a pass over the whole index meets it.
+#[derive(Debug)]
+pub struct Chunk {
+    /// The chunk.
+    pub id: ChunkId,
+    /// Its number among all chunks of the index, for bit maps.
+    pub number: u64,
+    /// Its length, bytes.
+    pub len: u32,
+    /// Numbers of the packs that have it, as `Index::packs` counts.
+    pub packs: Vec<(u32, u16)>,
+}
+
+/// What loading new segments came to.
+#[derive(Debug, Default)]
+pub struct Refreshed {
+    /// Segments that are there but cannot be read.
+    pub damaged: Vec<(SegmentId, IndexError)>,
+    /// Segments that are there.
+    pub segments: BTreeSet<SegmentId>,
+}
+
+/// So many chunks are kept in memory before they become a run.
+const DELTA_CHUNKS_MAX: usize = 200_000;
+/// From so many chunks on, or segments, the next process shall find a run instead.
+const DELTA_CHUNKS_WORTH_A_RUN: usize = 16_384;
+const DELTA_SEGMENTS_WORTH_A_RUN: usize = 48;
+/// A run is merged with one that is not this many times larger.
+const MERGE_RATIO: u64 = 4;
+
+/// The index of one repository.
+#[derive(Debug)]
+pub struct Index {
+    directory: PathBuf,
+    runs: Vec<Run>,
+    delta: Delta,
+}
+
+impl Index {
+    /// Opens what the cache directory holds; the directory is made where it is missing.
+    pub fn open(directory: &Path) -> Result<Self, IndexError> {
+        let cache = |source| IndexError::Cache { path: directory.into(), source };
+        std::fs::create_dir_all(directory).map_err(cache)?;
+        let mut index =
+            Self { directory: directory.into(), runs: Vec::new(), delta: Delta::default() };
+        index.load_runs()?;
+        Ok(index)
+    }
+
+    fn load_runs(&mut self) -> Result<(), IndexError> {
+        let mut runs = run::open_all(&self.directory)?;
+        runs.sort_by_key(|run| std::cmp::Reverse(run.chunk_count()));
+        let mut covered = HashSet::new();
+        for run in runs {
+            // Two processes may have made runs of the same segments; one of them is enough.
+            match run.segments().iter().all(|id| covered.contains(id)) {
+                true => run.remove(),
+                false => {
+                    covered.extend(run.segments().iter().copied());
+                    self.runs.push(run);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Learns what segments say that are not known yet. A damaged one is reported, not an error.
+    pub fn refresh(
+        &mut self,
+        storage: &dyn Storage,
+        sealer: &Sealer,
+    ) -> Result<Refreshed, IndexError> {
+        let segments = segment::list(storage)?;
+        // A run whose segments are all gone speaks of packs that a prune replaced.
+        let (stay, gone) = std::mem::take(&mut self.runs)
+            .into_iter()
+            .partition(|run| run.segments().iter().any(|id| segments.contains(id)));
+        self.runs = stay;
+        Vec::into_iter(gone).for_each(|run: Run| run.remove());
+        let mut damaged = Vec::new();
+        for id in &segments {
+            if self.covers(id) {
+                continue;
+            }
+            match segment::read(storage, sealer, id) {
+                Ok(packs) => self.add(*id, &packs)?,
+                Err(IndexError::Storage(error)) if error.is_not_found() => {}
+                Err(error @ IndexError::Storage(_)) => return Err(error),
+                Err(error) => damaged.push((*id, error)),
+            }
+        }
+        let worth = self.delta.chunk_count() >= DELTA_CHUNKS_WORTH_A_RUN
+            || self.delta.segments().len() >= DELTA_SEGMENTS_WORTH_A_RUN;
+        if worth {
+            self.fold()?;
+        }
+        Ok(Refreshed { damaged, segments })
+    }
+
+    fn covers(&self, id: &SegmentId) -> bool {
+        self.delta.segments().contains(id)
+            || self.runs.iter().any(|run| run.segments().contains(id))
+    }
+
+    /// Adds what a stored segment says.
+    pub fn add(&mut self, id: SegmentId, packs: &[PackInfo]) -> Result<(), IndexError> {
+        self.delta.add_segment(id);
+        self.learn(packs)
+    }
+
+    /// Adds facts that come from no segment, such as a pack's own trailer.
+    pub fn learn(&mut self, packs: &[PackInfo]) -> Result<(), IndexError> {
+        for pack in packs {
+            self.delta.add_pack(pack);
+            if self.delta.chunk_count() >= DELTA_CHUNKS_MAX {
+                self.fold()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a run of the delta, and merges runs that are alike in size.
+    pub fn fold(&mut self) -> Result<(), IndexError> {
+        if !self.delta.is_empty() {
+            let delta = std::mem::take(&mut self.delta);
+            self.runs.push(merge::write_run(&self.directory, &[], Some(&delta))?);
+        }
+        self.runs.sort_by_key(|run| std::cmp::Reverse(run.chunk_count()));
+        while let [.., larger, smaller] = self.runs.as_slice() {
+            if larger.chunk_count() >= smaller.chunk_count().saturating_mul(MERGE_RATIO) {
+                break;
+            }
+            let pair = self.runs.split_off(self.runs.len() - 2);
+            let merged = merge::write_run(&self.directory, &pair, None)?;
+            pair.into_iter().for_each(Run::remove);
+            self.runs.push(merged);
+            self.runs.sort_by_key(|run| std::cmp::Reverse(run.chunk_count()));
+        }
+        Ok(())
+    }
+
+    /// Every place where a chunk is known to lie.
+    pub fn locations(&self, id: &ChunkId) -> Result<Vec<Location>, IndexError> {
+        let mut found = self.delta.locations(id);
+        for run in &self.runs {
+            run.locations(id, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Whether any of the places where the chunk lies is `acceptable`.
+    pub fn any_location(
+        &self,
+        id: &ChunkId,
+        mut acceptable: impl FnMut(&Location) -> bool,
+    ) -> Result<bool, IndexError> {
+        // The usual answer for a chunk is one place, or none.
+        Ok(self.locations(id)?.iter().any(&mut acceptable))
+    }
+
+    /// Every place where a frame is known to lie. A pass over all packs: only delta frames, which
+    /// are few, ask for it.
+    pub fn frame_locations(&self, id: &FrameId) -> Result<Vec<(Arc<PackRow>, usize)>, IndexError> {
+        let mut found = Vec::new();
+        self.packs(&mut |_, pack| {
+            if let Some(frame) = pack.frames.iter().position(|frame| frame.id == *id) {
+                found.push((pack.clone(), frame));
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Every pack that is known, with its number; one may come twice.
+    pub fn packs(&self, each: &mut dyn FnMut(u32, &Arc<PackRow>)) -> Result<(), IndexError> {
+        let mut first = 0;
+        for run in &self.runs {
+            run.packs(&mut |number, pack| each(first + number, pack))?;
+            first += run.pack_count();
+        }
+        self.delta.packs(&mut |number, pack| each(first + number, pack));
+        Ok(())
+    }
+
+    /// Number of packs, as `packs` counts.
+    pub fn pack_count(&self) -> u32 {
+        self.runs.iter().map(Run::pack_count).sum::<u32>() + self.delta.pack_count()
+    }
+
+    /// Upper bound of `Chunk::number`, which is what a bit map needs.
+    pub fn chunk_count(&self) -> u64 {
+        self.runs.iter().map(Run::chunk_count).sum::<u64>() + self.delta.chunk_count() as u64
+    }
+
+    /// The number of a chunk among all, as `chunks` counts. The delta must be folded.
+    pub fn number(&self, id: &ChunkId) -> Result<Option<u64>, IndexError> {
+        let mut first = 0;
+        for run in &self.runs {
+            if let Some(number) = run.number(id)? {
+                return Ok(Some(first + number));
+            }
+            first += run.chunk_count();
+        }
+        Ok(None)
+    }
+
+    /// Every chunk once, in order of ids. The delta must be folded.
+    pub fn chunks(&self, each: &mut dyn FnMut(&Chunk)) -> Result<(), IndexError> {
+        merge::each_chunk(&self.runs, each)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! What the newest segments say, in memory.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use super::{ChunkRow, FrameRow, Location, PackRow};
+use crate::format::pack::PackInfo;
+use crate::id::{ChunkId, SegmentId};
+
+/// Ids are keyed hashes: eight of their bytes are as good as any hash of them.
+#[derive(Debug, Default)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    // The length of the array, which says nothing.
+    fn write_usize(&mut self, _: usize) {}
+}
+
+pub(super) type IdMap<V> = HashMap<ChunkId, V, BuildHasherDefault<IdHasher>>;
+
+/// No earlier row of the same chunk.
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug, Default)]
+pub(super) struct Delta {
+    segments: BTreeSet<SegmentId>,
+    packs: Vec<Arc<PackRow>>,
+    rows: Vec<(ChunkRow, u32)>,
+    newest: IdMap<u32>,
+}
+
+pub(super) fn pack_row(info: &PackInfo) -> PackRow {
+    let frames = info.trailer.frames.iter().map(|frame| FrameRow {
+        id: frame.id,
+        offset: frame.offset,
+        stored_len: frame.stored_len,
+        codec: frame.codec,
+    });
+    PackRow {
+        id: info.id,
+        len: info.len,
+        kind: info.trailer.kind,
+        session: info.trailer.session,
+        frames: frames.collect(),
+    }
+}
+
+impl Delta {
+    pub fn segments(&self) -> &BTreeSet<SegmentId> {
+        &self.segments
+    }
+
+    pub fn add_segment(&mut self, id: SegmentId) {
+        self.segments.insert(id);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty() && self.packs.is_empty()
+    }
+
+    pub fn chunk_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn pack_count(&self) -> u32 {
+        self.packs.len() as u32
+    }
+
+    pub fn add_pack(&mut self, info: &PackInfo) {
+        let pack = self.packs.len() as u32;
+        self.packs.push(Arc::new(pack_row(info)));
+        // The format bounds frames to 65,535, and chunks far below 2^32.
+        for (frame, info) in info.trailer.frames.iter().enumerate() {
+            let mut offset = 0;
+            for chunk in &info.chunks {
+                let row =
+                    ChunkRow { id: chunk.id, pack, frame: frame as u16, offset, len: chunk.len };
+                let number = self.rows.len() as u32;
+                let before = self.newest.insert(chunk.id, number).unwrap_or(NONE);
+                self.rows.push((row, before));
+                offset += chunk.len;
+            }
+        }
+    }
+
+    pub fn locations(&self, id: &ChunkId) -> Vec<Location> {
+        let mut found = Vec::new();
+        let mut at = self.newest.get(id).copied().unwrap_or(NONE);
+        while let Some((row, before)) = self.rows.get(at as usize) {
+            if let Some(pack) = self.packs.get(row.pack as usize) {
+                let pack = pack.clone();
+                let frame = row.frame.into();
+                found.push(Location { pack, frame, offset: row.offset, len: row.len });
+            }
+            at = *before;
+        }
+        found
+    }
+
+    pub fn packs(&self, each: &mut dyn FnMut(u32, &Arc<PackRow>)) {
+        self.packs.iter().enumerate().for_each(|(number, pack)| each(number as u32, pack));
+    }
+
+    pub fn sorted_rows(&self) -> Vec<ChunkRow> {
+        let mut rows: Vec<ChunkRow> = self.rows.iter().map(|(row, _)| *row).collect();
+        rows.sort_unstable();
+        rows
+    }
+}

@@ -1,0 +1,243 @@
+//! Several runs, and perhaps the delta, made into one; and a pass over all chunks in order.
+
+use std::collections::{BTreeSet, HashMap};
+use std::iter::Peekable;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::Durability;
+
+use super::delta::Delta;
+use super::run::{
+    CACHE_LEN, CHUNKS, FACTS, LAYOUT, PACKS, ROW_START_LEN, Run, SUFFIX, cache_error, encode_pack,
+    encode_row, key_bits, row_key,
+};
+use super::{Chunk, ChunkRow, IndexError, PackRow};
+use crate::format::codec::Put;
+use crate::id::{PackId, SegmentId};
+
+type Rows<'a> = Box<dyn Iterator<Item = Result<(u64, ChunkRow), IndexError>> + 'a>;
+
+/// Several ordered streams of rows as one; each row comes with the number of its stream.
+struct Merged<'a> {
+    streams: Vec<Peekable<Rows<'a>>>,
+}
+
+impl<'a> Merged<'a> {
+    fn new(runs: &'a [Run], more: Option<Rows<'a>>) -> Result<Self, IndexError> {
+        let mut streams = Vec::new();
+        for run in runs {
+            let rows: Rows<'a> = Box::new(run.all_rows()?);
+            streams.push(rows.peekable());
+        }
+        streams.extend(more.map(Iterator::peekable));
+        Ok(Self { streams })
+    }
+
+    fn next(&mut self) -> Result<Option<(usize, u64, ChunkRow)>, IndexError> {
+        let mut least = None;
+        for (number, stream) in self.streams.iter_mut().enumerate() {
+            match stream.peek() {
+                Some(Ok((_, row))) if least.is_none_or(|(_, id)| row.id < id) => {
+                    least = Some((number, row.id));
+                }
+                Some(Err(_)) => {
+                    least = Some((number, row_id_of_errors()));
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let Some((number, _)) = least else { return Ok(None) };
+        let stream = self.streams.get_mut(number);
+        match stream.and_then(Iterator::next).transpose()? {
+            Some((at, row)) => Ok(Some((number, at, row))),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Errors come out first.
+fn row_id_of_errors() -> crate::id::ChunkId {
+    crate::id::ChunkId::default()
+}
+
+/// New numbers for the packs of all inputs; a pack that several inputs know gets one.
+struct Packs {
+    numbers: Vec<Vec<Option<u32>>>,
+    seen: HashMap<PackId, ()>,
+    count: u32,
+}
+
+impl Packs {
+    /// The pack's new number, or `None` when it is known already.
+    fn number(&mut self, input: usize, id: &PackId) -> Option<u32> {
+        let fresh = self.seen.insert(*id, ()).is_none();
+        let number = fresh.then_some(self.count);
+        self.count += u32::from(fresh);
+        if let Some(numbers) = self.numbers.get_mut(input) {
+            numbers.push(number);
+        }
+        number
+    }
+}
+
+/// Writes a run and opens it. It gets its name when it is whole and synced.
+pub(super) fn write_run(
+    directory: &Path,
+    runs: &[Run],
+    delta: Option<&Delta>,
+) -> Result<Run, IndexError> {
+    let io = |source| IndexError::Cache { path: directory.into(), source };
+    let temporary = tempfile::Builder::new().prefix("new-").tempfile_in(directory).map_err(io)?;
+    let path = temporary.path();
+    let error = |e: redb::Error| cache_error(directory, e);
+    let database = redb::Builder::new()
+        .set_cache_size(8 * CACHE_LEN)
+        .create(path)
+        .map_err(|e| error(e.into()))?;
+    let mut write = database.begin_write().map_err(|e| error(e.into()))?;
+    write.set_durability(Durability::Immediate).map_err(|e| error(e.into()))?;
+    let packs = write_packs(&write, runs, delta).map_err(|e| named(directory, e))?;
+    write_chunks(&write, runs, delta, &packs).map_err(|e| named(directory, e))?;
+    write.commit().map_err(|e| error(e.into()))?;
+    drop(database);
+    let random = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let finished = directory.join(format!("run-{random}{SUFFIX}"));
+    temporary.persist(&finished).map_err(|e| io(e.error))?;
+    Run::open(&finished)
+}
+
+/// What goes wrong while a run is written.
+enum WriteError {
+    Redb(redb::Error),
+    Index(IndexError),
+}
+
+impl<E: Into<redb::Error>> From<E> for WriteError {
+    fn from(error: E) -> Self {
+        Self::Redb(error.into())
+    }
+}
+
+fn named(directory: &Path, error: WriteError) -> IndexError {
+    match error {
+        WriteError::Redb(error) => cache_error(directory, error),
+        WriteError::Index(error) => error,
+    }
+}
+
+fn write_packs(
+    write: &redb::WriteTransaction,
+    runs: &[Run],
+    delta: Option<&Delta>,
+) -> Result<Packs, WriteError> {
+    let mut table = write.open_table(PACKS)?;
+    let mut packs = Packs { numbers: Vec::new(), seen: HashMap::new(), count: 0 };
+    let mut failed = None;
+    let mut put = |packs: &mut Packs, input, pack: &Arc<PackRow>| {
+        if let Some(number) = packs.number(input, &pack.id) {
+            failed = table.insert(number, encode_pack(pack).as_slice()).err();
+        }
+    };
+    for (input, run) in runs.iter().enumerate() {
+        packs.numbers.push(Vec::new());
+        run.packs(&mut |_, pack| put(&mut packs, input, pack)).map_err(WriteError::Index)?;
+    }
+    if let Some(delta) = delta {
+        packs.numbers.push(Vec::new());
+        delta.packs(&mut |_, pack| put(&mut packs, runs.len(), pack));
+    }
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(packs),
+    }
+}
+
+fn write_chunks(
+    write: &redb::WriteTransaction,
+    runs: &[Run],
+    delta: Option<&Delta>,
+    packs: &Packs,
+) -> Result<(), WriteError> {
+    let mut table = write.open_table(CHUNKS)?;
+    let delta_rows = delta.map(Delta::sorted_rows).unwrap_or_default();
+    let expected = runs.iter().map(Run::chunk_count).sum::<u64>() + delta_rows.len() as u64;
+    let bits = key_bits(expected);
+    let more: Rows<'_> = Box::new(delta_rows.iter().map(|row| Ok((0, *row))));
+    let mut merged = Merged::new(runs, Some(more)).map_err(WriteError::Index)?;
+    let (mut count, mut key, mut value) = (0u64, 0u32, Vec::new());
+    while let Some((input, _, mut row)) = merged.next().map_err(WriteError::Index)? {
+        let numbers = packs.numbers.get(input);
+        let Some(pack) = numbers.and_then(|n| *n.get(row.pack as usize)?) else { continue };
+        row.pack = pack;
+        let row_key = row_key(&row.id, bits);
+        if row_key != key && !value.is_empty() {
+            table.insert(key, value.as_slice())?;
+            value.clear();
+        }
+        if value.is_empty() {
+            value.reserve(ROW_START_LEN);
+            value.put_u64(count);
+        }
+        key = row_key;
+        encode_row(&row, &mut value);
+        count += 1;
+    }
+    if !value.is_empty() {
+        table.insert(key, value.as_slice())?;
+    }
+    let segments: BTreeSet<SegmentId> = runs
+        .iter()
+        .flat_map(|run| run.segments())
+        .chain(delta.into_iter().flat_map(|delta| delta.segments()))
+        .copied()
+        .collect();
+    let segments: Vec<u8> = segments.iter().flat_map(|id| id.0).collect();
+    let mut counts = Vec::new();
+    counts.put_u64(count);
+    counts.put_u32(packs.count);
+    counts.put_u32(bits);
+    let mut facts = write.open_table(FACTS)?;
+    facts.insert("layout", LAYOUT)?;
+    facts.insert("counts", counts.as_slice())?;
+    facts.insert("segments", segments.as_slice())?;
+    Ok(())
+}
+
+/// Every chunk of all runs once, in order, with the number that `Index::number` gives it.
+pub(super) fn each_chunk(runs: &[Run], each: &mut dyn FnMut(&Chunk)) -> Result<(), IndexError> {
+    let mut chunk_starts = Vec::new();
+    let mut pack_starts = Vec::new();
+    let (mut chunks, mut packs) = (0, 0);
+    for run in runs {
+        chunk_starts.push(chunks);
+        pack_starts.push(packs);
+        chunks += run.chunk_count();
+        packs += run.pack_count();
+    }
+    let mut merged = Merged::new(runs, None)?;
+    let mut current: Option<Chunk> = None;
+    while let Some((input, at, row)) = merged.next()? {
+        let starts = chunk_starts.get(input).zip(pack_starts.get(input));
+        let Some((chunk_start, pack_start)) = starts else { continue };
+        let place = (pack_start + row.pack, row.frame);
+        match &mut current {
+            // The first stream that has it is the one that `number` looks into first.
+            Some(chunk) if chunk.id == row.id => chunk.packs.push(place),
+            other => {
+                if let Some(done) = other.take() {
+                    each(&done);
+                }
+                *other = Some(Chunk {
+                    id: row.id,
+                    number: chunk_start + at,
+                    len: row.len,
+                    packs: vec![place],
+                });
+            }
+        }
+    }
+    current.iter().for_each(each);
+    Ok(())
+}

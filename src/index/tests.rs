@@ -1,0 +1,122 @@
+use super::*;
+use crate::format::pack::{ChunkInfo, FrameInfo, Trailer};
+use crate::world::{SeededWorld, Time, World, random};
+use std::collections::BTreeMap;
+
+fn pack(world: &dyn World, chunks: &[ChunkId]) -> PackInfo {
+    let mut offset = 16;
+    let frames = chunks.chunks(3).map(|ids| {
+        let chunks = ids.iter().map(|id| ChunkInfo { id: *id, len: 7 }).collect();
+        let id = FrameId(random(world));
+        let frame = FrameInfo { id, offset, stored_len: 500, codec: Codec::Zstd, chunks };
+        offset += 500;
+        frame
+    });
+    let frames = frames.collect();
+    let trailer = Trailer { session: SnapshotId([1; 32]), kind: ChunkKind::Data, frames };
+    PackInfo { id: PackId(random(world)), len: 1 << 20, trailer }
+}
+
+fn check(index: &Index, expected: &BTreeMap<ChunkId, Vec<PackId>>) {
+    for (id, packs) in expected {
+        let mut found: Vec<_> =
+            index.locations(id).unwrap().iter().map(|place| place.pack.id).collect();
+        found.sort();
+        let mut packs = packs.clone();
+        packs.sort();
+        assert_eq!(found, packs, "{id:?}");
+    }
+    assert!(index.locations(&ChunkId([0xee; 32])).unwrap().is_empty());
+}
+
+/// Packs of random chunks, some of which lie in several packs, added in many segments.
+fn fill(index: &mut Index, world: &dyn World, segments: usize) -> BTreeMap<ChunkId, Vec<PackId>> {
+    let mut expected: BTreeMap<ChunkId, Vec<PackId>> = BTreeMap::new();
+    let mut before = Vec::new();
+    for number in 0..segments {
+        let mut ids: Vec<ChunkId> = (0..40).map(|_| ChunkId(random(world))).collect();
+        ids.extend(before.iter().take(2).copied());
+        before = ids.clone();
+        let pack = pack(world, &ids);
+        ids.iter().for_each(|id| expected.entry(*id).or_default().push(pack.id));
+        index.add(SegmentId([number as u8; 32]), &[pack]).unwrap();
+        if number % 3 == 2 {
+            index.fold().unwrap();
+        }
+    }
+    expected
+}
+
+#[test]
+fn what_was_added_is_found_in_runs_and_delta_and_again_after_opening() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = SeededWorld::new(1, Time::default());
+    let mut index = Index::open(directory.path()).unwrap();
+    let expected = fill(&mut index, &world, 20);
+    assert!(index.delta.chunk_count() > 0 && !index.runs.is_empty() && index.runs.len() < 5);
+    check(&index, &expected);
+    index.fold().unwrap();
+    check(&index, &expected);
+    // A second process reads the same files while the first has them open.
+    let second = Index::open(directory.path()).unwrap();
+    check(&second, &expected);
+    check(&index, &expected);
+}
+
+#[test]
+fn a_pass_meets_every_chunk_once_with_its_own_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = SeededWorld::new(2, Time::default());
+    let mut index = Index::open(directory.path()).unwrap();
+    let expected = fill(&mut index, &world, 30);
+    index.fold().unwrap();
+    assert!(index.runs.len() > 1, "several runs make it worth a test");
+    let mut packs = BTreeMap::new();
+    index.packs(&mut |number, pack| assert!(packs.insert(number, pack.id).is_none())).unwrap();
+    assert_eq!(packs.len(), index.pack_count() as usize);
+    let mut numbers = BTreeSet::new();
+    let mut met = BTreeMap::new();
+    index
+        .chunks(&mut |chunk| {
+            assert!(numbers.insert(chunk.number) && chunk.number < index.chunk_count());
+            assert_eq!(index.number(&chunk.id).unwrap(), Some(chunk.number));
+            met.insert(chunk.id, chunk.packs.iter().map(|(n, _)| packs[n]).collect::<Vec<_>>());
+        })
+        .unwrap();
+    met.values_mut().for_each(|packs| packs.sort());
+    let sorted = expected.into_iter().map(|(id, mut packs)| {
+        packs.sort();
+        (id, packs)
+    });
+    assert_eq!(met, sorted.collect());
+}
+
+#[test]
+fn facts_that_two_processes_cached_count_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = SeededWorld::new(3, Time::default());
+    let ids: Vec<ChunkId> = (0..100).map(|_| ChunkId(random(&world))).collect();
+    let pack = pack(&world, &ids);
+    for _ in 0..2 {
+        let mut index =
+            Index { directory: directory.path().into(), runs: Vec::new(), delta: Delta::default() };
+        index.add(SegmentId([1; 32]), std::slice::from_ref(&pack)).unwrap();
+        index.fold().unwrap();
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    let mut index = Index::open(directory.path()).unwrap();
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    index.learn(std::slice::from_ref(&pack)).unwrap();
+    index.fold().unwrap();
+    assert_eq!(index.pack_count(), 1, "merging drops what is known twice");
+    assert_eq!(index.locations(&ids[0]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_run_that_is_no_run_is_removed_and_does_not_stop_anyone() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("run-x.redb"), b"not a database").unwrap();
+    let index = Index::open(directory.path()).unwrap();
+    assert!(index.runs.is_empty());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
