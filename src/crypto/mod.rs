@@ -65,6 +65,9 @@ pub enum CryptoError {
     /// A recovery code with a typing mistake.
     #[error("this is no recovery code, or a digit of it is wrong")]
     RecoveryCode,
+    /// Without this slot nothing would open the repository any more.
+    #[error("this is the only key slot; add another one before it is removed")]
+    LastSlot,
     /// A key file that is none.
     #[error("this is no key file")]
     KeyFile,

@@ -35,6 +35,15 @@ impl FinishedPack {
     pub fn key(&self) -> String {
         pack_key(&self.info.id)
     }
+
+    /// The same frames as a pack of another name.
+    pub fn renamed(mut self, world: &dyn World, sealer: &Sealer) -> Result<Self, PackError> {
+        self.parts.truncate(self.parts.len().saturating_sub(2));
+        let frames = self.parts.split_off(1.min(self.parts.len()));
+        let len = HEADER_LEN + frames.iter().map(Vec::len).sum::<usize>();
+        let trailer = self.info.trailer;
+        PackBuilder { frames, trailer, len, chunk_count: 0 }.finish(world, sealer)
+    }
 }
 
 impl PackBuilder {

@@ -1,1 +1,257 @@
-//! Stub.
+//! `Repository`: opening it, its keys, sessions that write, readers, snapshots.
+//!
+//! Sessions follow `format-spec/11-sessions.md`; the rules are cited there and here by their
+//! names (W1 to W8, F1, R1).
+
+mod commit;
+mod create;
+mod epochs;
+mod pipeline;
+mod reader;
+mod session;
+mod slots;
+mod snapshots;
+
+pub use create::CreateOptions;
+pub use epochs::{Epoch, EpochState};
+pub use reader::{ChunkReader, Found};
+pub use session::Session;
+pub use slots::{NewSlot, SlotRecord};
+pub use snapshots::SnapshotRecord;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::crypto::{CryptoError, KeyRing};
+use crate::format::FormatError;
+use crate::format::config::Config;
+use crate::format::pack::pack_of_key;
+use crate::id::{ChunkId, ClientId, FrameId, PackId, PrefixError, SnapshotId};
+use crate::index::{Index, IndexError, Refreshed};
+use crate::object::{ObjectError, Sealer};
+use crate::pack::{FrameOpener, PackError};
+use crate::storage::{Storage, StorageError};
+use crate::world::World;
+
+/// What can be wrong with a repository, or with work on it.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// There is none.
+    #[error("there is no repository at {location}")]
+    Missing {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// There is something already where one was to be created.
+    #[error("{location} is not empty")]
+    Occupied {
+        /// Where.
+        location: String,
+    },
+    /// What lies there is none, or a newer one.
+    #[error("{location}: {source}")]
+    Unreadable {
+        /// Where.
+        location: String,
+        /// Why.
+        source: FormatError,
+    },
+    /// None of the given secrets opens a slot.
+    #[error("wrong password or key for the repository at {location}")]
+    WrongSecret {
+        /// Where.
+        location: String,
+    },
+    /// The configuration, or a slot, was tampered with.
+    #[error("{key} is damaged or was tampered with: {source}")]
+    Object {
+        /// The object.
+        key: String,
+        /// Why it does not open.
+        source: ObjectError,
+    },
+    /// The storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A pack or frame cannot be written.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// A chunk is nowhere, or damaged wherever it is.
+    #[error("chunk {} {}", .id.short(), match .source {
+        Some(error) => format!("is damaged: {error}"),
+        None => "is missing".to_owned(),
+    })]
+    Chunk {
+        /// The chunk.
+        id: ChunkId,
+        /// Why the last copy could not be used; `None` when no copy is known.
+        source: Option<Box<PackError>>,
+    },
+    /// A prune did not wait for this session; what it wrote stays usable for the next one.
+    #[error("a prune on another machine went on without session {}", .0.short())]
+    Fenced(SnapshotId),
+    /// A key that is needed is not given by this slot, or the last slot was to be removed.
+    #[error(transparent)]
+    Key(#[from] CryptoError),
+    /// A name for a snapshot or slot that names none, or several.
+    #[error(transparent)]
+    Prefix(#[from] PrefixError),
+}
+
+/// Who works on the repository, and with what.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// Directory for the local index of this repository; made where it is missing.
+    pub cache: PathBuf,
+    /// This installation.
+    pub client: ClientId,
+    /// This machine's name.
+    pub host: String,
+    /// The user's name.
+    pub user: String,
+    /// This process.
+    pub process: u32,
+    /// Threads for compressing and sealing.
+    pub threads: usize,
+}
+
+/// An open repository. Shared by all threads that work on it.
+#[derive(Debug)]
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    world: Arc<dyn World>,
+    config: Config,
+    sealer: Arc<Sealer>,
+    opener: FrameOpener,
+    environment: Environment,
+    index: RwLock<Option<Index>>,
+}
+
+impl Repository {
+    /// Where its objects lie.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// Clock and randomness.
+    pub fn world(&self) -> &dyn World {
+        &*self.world
+    }
+
+    /// What it is.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Its keys, as far as the slot gives them.
+    pub fn keys(&self) -> &KeyRing {
+        &self.sealer.keys
+    }
+
+    /// Seals and opens its objects.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// Who works on it.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// The index, up to date with the segments that are there now (R1).
+    pub fn refresh_index(&self) -> Result<Refreshed, RepoError> {
+        let mut guard = self.index_mut();
+        let index = match guard.take() {
+            Some(index) => guard.insert(index),
+            None => guard.insert(Index::open(&self.environment.cache)?),
+        };
+        Ok(index.refresh(&*self.storage, &self.sealer)?)
+    }
+
+    /// Works with the index as it was last refreshed.
+    pub fn with_index<T>(&self, work: impl FnOnce(&Index) -> T) -> Result<T, RepoError> {
+        if let Some(index) = &*self.index() {
+            return Ok(work(index));
+        }
+        self.refresh_index()?;
+        match &*self.index() {
+            Some(index) => Ok(work(index)),
+            None => unreachable!("refreshing leaves an index behind"),
+        }
+    }
+
+    /// Changes the index as it was last refreshed.
+    pub fn with_index_mut<T>(
+        &self,
+        work: impl FnOnce(&mut Index) -> Result<T, IndexError>,
+    ) -> Result<T, RepoError> {
+        if self.index().is_none() {
+            self.refresh_index()?;
+        }
+        match &mut *self.index_mut() {
+            Some(index) => Ok(work(index)?),
+            None => unreachable!("refreshing leaves an index behind"),
+        }
+    }
+
+    fn index(&self) -> RwLockReadGuard<'_, Option<Index>> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> RwLockWriteGuard<'_, Option<Index>> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every pack that is there now, with its length.
+    pub fn list_packs(&self) -> Result<Vec<(PackId, u64)>, RepoError> {
+        let mut packs = Vec::new();
+        self.storage.list("packs/", &mut |listed| {
+            packs.extend(pack_of_key(&listed.key).map(|id| (id, listed.len)));
+        })?;
+        Ok(packs)
+    }
+
+    /// Opens a frame's stored bytes, fetching its base where it is a delta.
+    pub fn open_frame(&self, bytes: Vec<u8>) -> Result<crate::pack::OpenedFrame, PackError> {
+        self.opener.open(self.keys(), bytes, |base| self.base_plain(base))
+    }
+
+    fn base_plain(&self, id: &FrameId) -> Result<Vec<u8>, PackError> {
+        let places = self.with_index(|index| index.frame_locations(id));
+        let places = places.ok().and_then(Result::ok).unwrap_or_default();
+        for (pack, number) in places {
+            let Some(frame) = pack.frames.get(number) else { continue };
+            let read = |offset, len| crate::pack::read_frame(&*self.storage, &pack.id, offset, len);
+            let Ok(bytes) = read(frame.offset, frame.stored_len) else { continue };
+            // A base is never a delta itself, so this ends after one step.
+            let no_base = |id: &FrameId| Err(PackError::NoBase(*id));
+            match self.opener.open(self.keys(), bytes, no_base) {
+                Ok(opened) if opened.id == *id => return Ok(opened.plain),
+                _ => {}
+            }
+        }
+        Err(PackError::NoBase(*id))
+    }
+
+    /// Every pack that is listed and that no segment names: their own trailers are asked, so that
+    /// a lost or damaged segment costs time and nothing else. Returns those that do not say.
+    pub fn learn_from_trailers(&self) -> Result<Vec<(PackId, PackError)>, RepoError> {
+        let mut unknown: HashSet<PackId> =
+            self.list_packs()?.into_iter().map(|(id, _)| id).collect();
+        self.with_index(|index| index.packs(&mut |_, pack| _ = unknown.remove(&pack.id)))??;
+        let mut silent = Vec::new();
+        for id in unknown {
+            match crate::pack::read_trailer(&*self.storage, &self.sealer, &id) {
+                Ok(info) => self.with_index_mut(|index| index.learn(&[info]))?,
+                // Deleted since the listing.
+                Err(PackError::Storage(error)) if error.is_not_found() => {}
+                Err(error) => silent.push((id, error)),
+            }
+        }
+        Ok(silent)
+    }
+}

@@ -1,0 +1,329 @@
+//! The way of new chunks to the storage: frames are compressed, sealed and verified by several
+//! threads, put into packs in the order of their coming, and stored while the next are filled.
+//!
+//! Every queue is short, so that memory stays bounded: a frame per thread twice over, a pack
+//! being filled for each kind of chunks, and a pack being stored.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::RepoError;
+use crate::format::frame::ChunkKind;
+use crate::format::pack::PackInfo;
+use crate::id::{SegmentId, SnapshotId};
+use crate::index::write_segment;
+use crate::object::Sealer;
+use crate::pack::{FinishedPack, FrameSealer, PackBuilder, PlainFrame, SealedFrame};
+use crate::storage::{ErrorKind, Storage};
+use crate::world::World;
+
+/// A segment is stored when the packs behind it have so many chunks: about a megabyte of ids.
+const SEGMENT_CHUNKS: usize = 32_768;
+/// Fresh names are tried so often where the storage gives no clear answer (W6).
+const NAMES_TRIED: usize = 3;
+
+/// What the threads need.
+pub(super) struct Settings {
+    pub storage: Arc<dyn Storage>,
+    pub world: Arc<dyn World>,
+    pub sealer: Arc<Sealer>,
+    pub frame_sealer: FrameSealer,
+    pub session: SnapshotId,
+    pub level: i32,
+    pub pack_size: usize,
+    pub threads: usize,
+}
+
+/// A message to the packing thread, in the order of its number.
+enum Step {
+    Frame(SealedFrame),
+    /// Finish every pack and segment, then answer.
+    Flush,
+}
+
+struct Shared {
+    settings: Settings,
+    bytes_stored: AtomicU64,
+    /// The first thing that went wrong; everything after it is dropped.
+    failed: Mutex<Option<RepoError>>,
+}
+
+impl Shared {
+    fn fail(&self, error: RepoError) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+/// Segments that are stored, with the packs that they speak of.
+type Stored = (SegmentId, Vec<PackInfo>);
+
+pub(super) struct Pipeline {
+    shared: Arc<Shared>,
+    frames: Option<Sender<(u64, Option<PlainFrame>)>>,
+    next: u64,
+    stored: Receiver<Stored>,
+    flushed: Receiver<()>,
+    buffers: Receiver<Vec<u8>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pipeline({} frames)", self.next)
+    }
+}
+
+impl Pipeline {
+    pub fn start(settings: Settings) -> Self {
+        let workers = settings.threads.max(1);
+        let shared = Arc::new(Shared {
+            settings,
+            bytes_stored: AtomicU64::new(0),
+            failed: Mutex::new(None),
+        });
+        let (frames, frames_in) = bounded(workers);
+        let (sealed, sealed_in) = bounded(workers);
+        let (packs, packs_in) = bounded(0);
+        let (stored, stored_in) = unbounded();
+        let (flushed, flushed_in) = bounded(1);
+        let (buffers, buffers_in) = bounded(2 * workers);
+        let mut threads = Vec::new();
+        for _ in 0..workers {
+            let (shared, frames_in) = (shared.clone(), frames_in.clone());
+            let (sealed, buffers) = (sealed.clone(), buffers.clone());
+            threads.push(spawn("seal", move || seal(&shared, &frames_in, &sealed, &buffers)));
+        }
+        let packing = shared.clone();
+        threads.push(spawn("pack", move || pack(&packing, &sealed_in, &packs)));
+        let storing = shared.clone();
+        threads.push(spawn("store", move || store(&storing, &packs_in, &stored, &flushed)));
+        Self {
+            shared,
+            frames: Some(frames),
+            next: 0,
+            stored: stored_in,
+            flushed: flushed_in,
+            buffers: buffers_in,
+            threads,
+        }
+    }
+
+    /// A buffer for a frame's plaintext: one that was used before, where there is one.
+    pub fn buffer(&self, len: usize) -> Vec<u8> {
+        self.buffers.try_recv().unwrap_or_else(|_| Vec::with_capacity(len))
+    }
+
+    pub fn bytes_stored(&self) -> u64 {
+        self.shared.bytes_stored.load(Ordering::Relaxed)
+    }
+
+    /// Segments that were stored since the last call.
+    pub fn stored(&self) -> Vec<Stored> {
+        self.stored.try_iter().collect()
+    }
+
+    /// Hands a frame on; waits while the queues are full.
+    pub fn send(&mut self, frame: PlainFrame) -> Result<(), RepoError> {
+        self.step(Some(frame))
+    }
+
+    /// Waits until everything sent so far is stored, segments included.
+    pub fn flush(&mut self) -> Result<(), RepoError> {
+        self.step(None)?;
+        // The threads answer also after a failure; only their end could break the channel.
+        let _ = self.flushed.recv();
+        self.check()
+    }
+
+    fn step(&mut self, frame: Option<PlainFrame>) -> Result<(), RepoError> {
+        self.check()?;
+        if let Some(frames) = &self.frames {
+            // A closed channel means that the threads have ended, which `check` explains.
+            let _ = frames.send((self.next, frame));
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), RepoError> {
+        match self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            None => Ok(()),
+            Some(error) => {
+                let again = RepoError::Storage(crate::storage::StorageError::new(
+                    ErrorKind::Other,
+                    "packs/",
+                    "an earlier write failed",
+                ));
+                self.shared.fail(again);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.frames = None;
+        for thread in self.threads.drain(..) {
+            // A panic there was printed there, and the session is lost with it anyway.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .expect("the system starts the few threads that a session needs")
+}
+
+/// Compresses, seals and verifies frames.
+fn seal(
+    shared: &Shared,
+    frames: &Receiver<(u64, Option<PlainFrame>)>,
+    sealed: &Sender<(u64, Option<Step>)>,
+    buffers: &Sender<Vec<u8>>,
+) {
+    for (number, frame) in frames {
+        let step = match frame {
+            None => Some(Step::Flush),
+            Some(_) if shared.has_failed() => None,
+            Some(mut frame) => {
+                let step = shared.settings.frame_sealer.seal(&frame, shared.settings.level);
+                frame.plain.clear();
+                let _ = buffers.try_send(frame.plain);
+                match step {
+                    Ok(frame) => Some(Step::Frame(frame)),
+                    Err(error) => {
+                        shared.fail(error.into());
+                        None
+                    }
+                }
+            }
+        };
+        if sealed.send((number, step)).is_err() {
+            return;
+        }
+    }
+}
+
+/// A pack for the storing thread, or the wish to be told when all before is stored.
+enum Parcel {
+    Pack(FinishedPack),
+    Flush,
+}
+
+/// Puts frames into packs, in the order in which their chunks came.
+fn pack(shared: &Shared, sealed: &Receiver<(u64, Option<Step>)>, packs: &Sender<Parcel>) {
+    let settings = &shared.settings;
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    let mut open: [Option<PackBuilder>; 2] = [None, None];
+    let finish = |builder: PackBuilder| match builder.finish(&*settings.world, &settings.sealer) {
+        Ok(pack) => _ = packs.send(Parcel::Pack(pack)),
+        Err(error) => shared.fail(error.into()),
+    };
+    for (number, step) in sealed {
+        early.insert(number, step);
+        while let Some(step) = early.remove(&next) {
+            next += 1;
+            match step {
+                None => {}
+                Some(Step::Flush) => {
+                    open.iter_mut().filter_map(Option::take).for_each(finish);
+                    let _ = packs.send(Parcel::Flush);
+                }
+                Some(Step::Frame(frame)) => {
+                    let kind = kind_of(&frame);
+                    let builder = open[kind as usize - 1]
+                        .get_or_insert_with(|| PackBuilder::new(settings.session, kind));
+                    if let Err(error) = builder.add(frame) {
+                        shared.fail(error.into());
+                    }
+                    if builder.len() >= settings.pack_size {
+                        open[kind as usize - 1].take().into_iter().for_each(finish);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn kind_of(frame: &SealedFrame) -> ChunkKind {
+    // The kind stands in the fifth byte of every frame's header.
+    match frame.bytes.get(4) {
+        Some(2) => ChunkKind::Tree,
+        _ => ChunkKind::Data,
+    }
+}
+
+/// Stores packs and, behind them, the segments that name them.
+fn store(shared: &Shared, packs: &Receiver<Parcel>, stored: &Sender<Stored>, flushed: &Sender<()>) {
+    let mut waiting: Vec<PackInfo> = Vec::new();
+    let mut chunk_count = 0;
+    for parcel in packs {
+        let flush = matches!(parcel, Parcel::Flush);
+        if let Parcel::Pack(pack) = parcel
+            && !shared.has_failed()
+        {
+            match store_pack(shared, pack) {
+                Ok(info) => {
+                    shared.bytes_stored.fetch_add(info.len, Ordering::Relaxed);
+                    chunk_count +=
+                        info.trailer.frames.iter().map(|f| f.chunks.len()).sum::<usize>();
+                    waiting.push(info);
+                }
+                Err(error) => shared.fail(error),
+            }
+        }
+        if (flush || chunk_count >= SEGMENT_CHUNKS) && !waiting.is_empty() && !shared.has_failed() {
+            let settings = &shared.settings;
+            let segment =
+                write_segment(&*settings.storage, &settings.sealer, &*settings.world, &waiting);
+            match segment {
+                Ok(segment) => _ = stored.send((segment, std::mem::take(&mut waiting))),
+                Err(error) => shared.fail(error.into()),
+            }
+            chunk_count = 0;
+        }
+        if flush {
+            let _ = flushed.send(());
+        }
+    }
+}
+
+/// W6: a pack's name is sent once. Without a clear answer it is looked for, and sent again under
+/// another name where it is not there.
+fn store_pack(shared: &Shared, mut pack: FinishedPack) -> Result<PackInfo, RepoError> {
+    let settings = &shared.settings;
+    let mut tried = 0;
+    loop {
+        let key = pack.key();
+        let parts: Vec<&[u8]> = pack.parts.iter().map(Vec::as_slice).collect();
+        match settings.storage.put(&key, &parts) {
+            Ok(()) => return Ok(pack.info),
+            Err(error) => {
+                tried += 1;
+                let unclear = matches!(error.kind, ErrorKind::Transient | ErrorKind::AlreadyExists);
+                if !unclear || tried >= NAMES_TRIED {
+                    return Err(error.into());
+                }
+                let own = error.kind == ErrorKind::Transient
+                    && settings.storage.stat(&key).is_ok_and(|len| len == pack.info.len);
+                if own {
+                    return Ok(pack.info);
+                }
+                pack = pack.renamed(&*settings.world, &settings.sealer)?;
+            }
+        }
+    }
+}

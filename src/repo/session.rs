@@ -1,0 +1,258 @@
+//! A session: one writer at work, from its record to its commit (W1 to W8).
+//! Format: `format-spec/11-sessions.md#writer`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::pipeline::{Pipeline, Settings};
+use super::{EpochState, RepoError, Repository};
+use crate::format::envelope::ObjectType;
+use crate::format::frame::ChunkKind;
+use crate::format::pack::ChunkInfo;
+use crate::format::session::{Purpose, Session as Record, session_key};
+use crate::id::{ChunkId, FrameId, PackId, SnapshotId};
+use crate::index::{Index, IndexError, Location};
+use crate::pack::{FrameSealer, PlainFrame};
+use crate::storage::ErrorKind;
+use crate::world::random;
+
+/// Fresh names are tried so often where the storage gives no clear answer (W1).
+const NAMES_TRIED: usize = 5;
+
+/// A writer at work. Chunks are added by one thread; compressing, sealing and storing go on in
+/// others. Dropped without a commit, it leaves packs behind that the next session uses.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) repository: Arc<Repository>,
+    pub(super) id: SnapshotId,
+    /// The highest epoch when it began; 0 for none.
+    pub(super) epoch: u64,
+    pub(super) commit_tried: bool,
+    /// Snapshots that an unfinished plan has marked; `None` where there is no such plan (W5).
+    marked: Option<(u64, HashSet<SnapshotId>)>,
+    reusable: HashSet<PackId>,
+    /// Chunks that were added and that the index does not know yet.
+    pending: HashSet<ChunkId>,
+    open: [Option<PlainFrame>; 2],
+    pipeline: Pipeline,
+    bytes_new: u64,
+}
+
+impl Session {
+    /// Begins: record first, then the newest epoch, then the index and the packs that are there.
+    pub fn begin(
+        repository: &Arc<Repository>,
+        purpose: Purpose,
+        compression: Option<i32>,
+    ) -> Result<Self, RepoError> {
+        let id = record(repository, purpose)?; // W1
+        let (epoch, avoided, marked) = avoided(repository)?; // W2
+        repository.refresh_index()?; // W3
+        let listed = repository.list_packs()?;
+        let reusable =
+            listed.into_iter().map(|(id, _)| id).filter(|id| !avoided.contains(id)).collect();
+        let config = repository.config();
+        let sealer = FrameSealer::new(repository.world(), repository.keys(), config.family)?;
+        let pipeline = Pipeline::start(Settings {
+            storage: repository.storage.clone(),
+            world: repository.world.clone(),
+            sealer: repository.sealer.clone(),
+            frame_sealer: sealer,
+            session: id,
+            level: compression.unwrap_or(config.compression),
+            pack_size: config.pack_size as usize,
+            threads: repository.environment.threads,
+        });
+        Ok(Self {
+            repository: repository.clone(),
+            id,
+            epoch,
+            commit_tried: false,
+            marked,
+            reusable,
+            pending: HashSet::new(),
+            open: [None, None],
+            pipeline,
+            bytes_new: 0,
+        })
+    }
+
+    /// Its name, which will be its snapshot's.
+    pub fn id(&self) -> SnapshotId {
+        self.id
+    }
+
+    /// The highest epoch when it began; 0 for none.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The repository that it writes to.
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
+    /// Plain bytes of chunks that the repository did not have.
+    pub fn bytes_new(&self) -> u64 {
+        self.bytes_new
+    }
+
+    /// Bytes added to the storage so far.
+    pub fn bytes_stored(&self) -> u64 {
+        self.pipeline.bytes_stored()
+    }
+
+    /// Whether a snapshot's trees may be taken over without looking up their chunks (W5): it
+    /// counts, and no prune is deciding about what it needs.
+    pub fn may_adopt(&self, id: &SnapshotId, began_under: u64) -> Result<bool, RepoError> {
+        if !self.repository.counted()?.contains(id) {
+            return Ok(false);
+        }
+        Ok(match &self.marked {
+            None => true,
+            Some((epoch, marked)) => marked.contains(id) || began_under == *epoch,
+        })
+    }
+
+    /// Whether the repository has a chunk where it will stay (W4).
+    pub fn has(&self, id: &ChunkId) -> Result<bool, RepoError> {
+        if self.pending.contains(id) {
+            return Ok(true);
+        }
+        Ok(self.repository.with_index(|index| {
+            index.any_location(id, |location| self.is_reusable(index, location))
+        })??)
+    }
+
+    fn is_reusable(&self, index: &Index, location: &Location) -> bool {
+        let base_stays = |base: FrameId| {
+            let places: Result<Vec<_>, IndexError> = index.frame_locations(&base);
+            places
+                .is_ok_and(|places| places.iter().any(|(pack, _)| self.reusable.contains(&pack.id)))
+        };
+        self.reusable.contains(&location.pack.id) && location.base().is_none_or(base_stays)
+    }
+
+    /// Adds a chunk unless the repository has it; says whether it was new.
+    pub fn add(&mut self, kind: ChunkKind, id: ChunkId, plain: &[u8]) -> Result<bool, RepoError> {
+        if self.has(&id)? {
+            return Ok(false);
+        }
+        self.pending.insert(id);
+        self.bytes_new += plain.len() as u64;
+        let frame_size = self.repository.config().frame_size as usize;
+        let slot = kind as usize - 1;
+        let fits = |frame: &PlainFrame| {
+            frame.plain.is_empty() || frame.plain.len() + plain.len() <= frame_size
+        };
+        if self.open[slot].as_ref().is_some_and(|frame| !fits(frame)) {
+            self.close_frame(slot)?;
+        }
+        let frame = self.open[slot].get_or_insert_with(|| PlainFrame {
+            kind,
+            id: FrameId(random(&*self.repository.world)),
+            plain: self.pipeline.buffer(frame_size),
+            chunks: Vec::new(),
+        });
+        frame.plain.extend_from_slice(plain);
+        // Chunks are bounded far below 2^32.
+        frame.chunks.push(ChunkInfo { id, len: plain.len() as u32 });
+        if frame.chunks.len() >= crate::limits::FRAME_CHUNKS_MAX {
+            self.close_frame(slot)?;
+        }
+        Ok(true)
+    }
+
+    /// Closes the frame of file contents, so that what comes next shares none with it.
+    pub fn close_data_frame(&mut self) -> Result<(), RepoError> {
+        self.close_frame(ChunkKind::Data as usize - 1)
+    }
+
+    fn close_frame(&mut self, slot: usize) -> Result<(), RepoError> {
+        if let Some(frame) = self.open[slot].take() {
+            self.pipeline.send(frame)?;
+            self.take_stored()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the index about packs whose segment is stored.
+    fn take_stored(&mut self) -> Result<(), RepoError> {
+        for (segment, packs) in self.pipeline.stored() {
+            for pack in &packs {
+                self.reusable.insert(pack.id);
+                for frame in &pack.trailer.frames {
+                    frame.chunks.iter().for_each(|chunk| _ = self.pending.remove(&chunk.id));
+                }
+            }
+            self.repository.with_index_mut(|index| index.add(segment, &packs))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every chunk added so far is stored, with its segment (W7).
+    pub fn flush(&mut self) -> Result<(), RepoError> {
+        self.close_frame(0)?;
+        self.close_frame(1)?;
+        self.pipeline.flush()?;
+        self.take_stored()
+    }
+
+    /// Ends without a snapshot. The record is removed, so that no prune has to wait for it; that
+    /// is safe because nothing was or will be committed under this name.
+    pub fn abort(mut self) -> Result<(), RepoError> {
+        let flushed = self.flush();
+        if !self.commit_tried {
+            self.repository.storage().delete(&session_key(&self.id))?;
+        }
+        flushed
+    }
+}
+
+/// W1: a record under a name that nobody had before.
+fn record(repository: &Repository, purpose: Purpose) -> Result<SnapshotId, RepoError> {
+    let environment = repository.environment();
+    let record = Record {
+        client: environment.client,
+        host: environment.host.clone(),
+        process: environment.process,
+        time: repository.world().now(),
+        purpose,
+    };
+    let mut tried = 0;
+    loop {
+        let id = SnapshotId(random(repository.world()));
+        match repository.write_object(ObjectType::Session, &session_key(&id), &record.encode()) {
+            Ok(()) => return Ok(id),
+            Err(RepoError::Storage(error)) => {
+                tried += 1;
+                let unclear = matches!(error.kind, ErrorKind::Transient | ErrorKind::AlreadyExists);
+                if !unclear || tried >= NAMES_TRIED {
+                    return Err(error.into());
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+type Avoided = (u64, HashSet<PackId>, Option<(u64, HashSet<SnapshotId>)>);
+
+/// W2: what the highest epoch condemns, or has sentenced.
+fn avoided(repository: &Repository) -> Result<Avoided, RepoError> {
+    let Some(epoch) = repository.highest_epoch()? else {
+        return Ok((0, HashSet::new(), None));
+    };
+    Ok(match epoch.state {
+        EpochState::Planned(plan) => {
+            let marked = plan.marked.into_iter().collect();
+            (epoch.number, plan.condemned.into_iter().collect(), Some((epoch.number, marked)))
+        }
+        EpochState::Sweeping(plan, sweep) => {
+            let mut dead: HashSet<PackId> = plan.condemned.into_iter().collect();
+            sweep.rescued.iter().for_each(|id| _ = dead.remove(id));
+            (epoch.number, dead, None)
+        }
+        EpochState::Done => (epoch.number, HashSet::new(), None),
+    })
+}
