@@ -1,4 +1,5 @@
 //! The library from `storage` up to `ops`, against real directories and storages that fail.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "../support/mod.rs"]
 mod support;

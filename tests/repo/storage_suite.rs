@@ -7,8 +7,10 @@ use holdall::storage::{ErrorKind, LocalStorage, MemoryStorage, Result, Storage};
 
 use crate::support::storages::{Crashing, Faulty, Flipping, Last, Recording, Stale, keys, list};
 
-/// Each gets an empty storage.
-const CHECKS: &[(&str, fn(&dyn Storage))] = &[
+/// Gets an empty storage.
+type Check = fn(&dyn Storage);
+
+const CHECKS: &[(&str, Check)] = &[
     ("comes_back_as_put", comes_back_as_put),
     ("many_parts_are_one_object", many_parts_are_one_object),
     ("is_never_overwritten", is_never_overwritten),

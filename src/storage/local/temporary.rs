@@ -112,12 +112,10 @@ fn create_locked(directory: &OwnedFd, name: &str) -> Result<Option<OwnedFd>> {
 /// Locks a file just made. Not ours is one that somebody who tidies up has locked or removed
 /// between its making and its locking.
 pub(super) fn is_ours(file: &OwnedFd) -> Result<bool> {
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => return Ok(false),
-        // Without locks here nobody takes it for abandoned either: they could not lock it.
-        Ok(()) | Err(_) => {}
-    }
-    Ok(rustix::fs::fstat(file)?.st_nlink > 0)
+    // Any other failure means that there are no locks here. Then nobody takes the file for
+    // abandoned either: they could not lock it.
+    let locked = rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
+    Ok(locked != Err(Errno::WOULDBLOCK) && rustix::fs::fstat(file)?.st_nlink > 0)
 }
 
 /// Takes the room that the content will need, where the file system can.

@@ -124,11 +124,14 @@ fn open_removes_what_was_abandoned_long_ago_and_nothing_else() {
     fs::write(&outside, b"precious").unwrap();
     fs::File::options().write(true).open(&outside).unwrap().set_modified(long_ago).unwrap();
     symlink(&outside, temporary.join("link")).unwrap();
+    fs::create_dir(temporary.join("directory")).unwrap();
 
     LocalStorage::open(&storage.path).unwrap();
     let mut left = temporary_names(&storage);
     left.sort();
-    assert_eq!(left, ["link", "young"]);
+    assert_eq!(left, ["directory", "link", "young"]);
+    assert_eq!(storage.tidy_temporary(0).unwrap(), 1);
+    assert_eq!(temporary_names(&storage).len(), 2);
     assert_eq!(fs::read(&outside).unwrap(), b"precious");
 
     // Nothing of this may keep anybody from reading.
@@ -169,7 +172,7 @@ fn what_cannot_be_an_object_is_corrupt_and_no_reader_hangs_on_it() {
     assert_eq!(kind(storage.delete("directory")), ErrorKind::Corrupt);
     let unreadable = storage.path.join("unreadable");
     fs::write(&unreadable, b"x").unwrap();
-    fs::set_permissions(&unreadable, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&unreadable, Permissions::from_mode(0o000)).unwrap();
     let mut keys = Vec::new();
     storage.list("", &mut |listed| keys.push(listed.key)).unwrap();
     assert_eq!(keys, ["unreadable"]);
