@@ -8,6 +8,9 @@ pub mod memory;
 
 use std::fmt;
 
+pub use local::LocalStorage;
+pub use memory::MemoryStorage;
+
 /// Result of a storage call.
 pub type Result<T> = std::result::Result<T, StorageError>;
 
@@ -89,7 +92,8 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn location(&self) -> String;
 
     /// Stores the concatenation of `parts` as one object. Returns only when content and name
-    /// survive a power cut. Never overwrites: `AlreadyExists`.
+    /// survive a power cut. Never overwrites: `AlreadyExists`. After any other error the object
+    /// may be there whole or not at all.
     fn put(&self, key: &str, parts: &[&[u8]]) -> Result<()>;
 
     /// A whole object of at most `len_max` bytes; a longer one is `Corrupt`.
@@ -117,4 +121,20 @@ pub fn key_is_allowed(key: &str) -> bool {
                 && !part.starts_with('.')
                 && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-'))
         })
+}
+
+/// Refuses a key that no storage accepts, before anything is touched.
+fn require_key(key: &str) -> Result<()> {
+    match key_is_allowed(key) {
+        true => Ok(()),
+        false => Err(StorageError::new(ErrorKind::Other, key, "is no name of an object")),
+    }
+}
+
+/// Refuses the prefix of a listing that is not a directory's: "" or a key with a slash after it.
+fn require_prefix(prefix: &str) -> Result<()> {
+    match prefix.is_empty() || prefix.strip_suffix('/').is_some_and(key_is_allowed) {
+        true => Ok(()),
+        false => Err(StorageError::new(ErrorKind::Other, prefix, "is no prefix of objects")),
+    }
 }

@@ -1,1 +1,9 @@
-//! Stub.
+//! The library from `storage` up to `ops`, against real directories and storages that fail.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod storage_local;
+mod storage_suite;
+mod storages_of_tests;
