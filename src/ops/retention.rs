@@ -21,6 +21,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use crate::calendar;
+use crate::format::snapshot::Outcome;
 use crate::id::SnapshotId;
 use crate::world::Time;
 
@@ -127,8 +128,8 @@ pub struct Candidate {
     pub id: SnapshotId,
     /// Its recorded time.
     pub time: Time,
-    /// Whether everything could be read; otherwise it is partial.
-    pub complete: bool,
+    /// Whether everything was read.
+    pub outcome: Outcome,
     /// In any order.
     pub tags: Vec<String>,
     /// To be kept until a person says otherwise.
@@ -141,6 +142,12 @@ pub struct Candidate {
     pub paths: Vec<Vec<u8>>,
     /// The job that made it; empty if none did.
     pub job: String,
+}
+
+impl Candidate {
+    fn is_complete(&self) -> bool {
+        self.outcome == Outcome::Complete
+    }
 }
 
 /// What becomes of a snapshot.
@@ -238,9 +245,9 @@ fn decide_group(
     keep_plain(policy, zone, &ruled, &mut reasons);
     keep_buckets(policy, zone, &ruled, &mut reasons);
 
-    let last_good = believed().find(|(_, c)| c.complete).or_else(|| believed().next());
+    let last_good = believed().find(|(_, c)| c.is_complete()).or_else(|| believed().next());
     if let Some((position, candidate)) = last_good {
-        let complete = candidate.complete;
+        let complete = candidate.is_complete();
         reasons[position].push(Reason::LastGood { complete });
     }
 
@@ -343,7 +350,9 @@ fn fill_buckets<'a>(unit: Unit, ruled: &'a [Ruled<'a>]) -> Vec<Filled<'a>> {
         let place = *places.entry(bucket).or_insert(buckets.len());
         match buckets.get_mut(place) {
             None => buckets.push(Filled { bucket, newest: item.candidate, standing: item }),
-            Some(filled) if item.candidate.complete && !filled.standing.candidate.complete => {
+            Some(filled)
+                if item.candidate.is_complete() && !filled.standing.candidate.is_complete() =>
+            {
                 filled.standing = item;
             }
             Some(_) => {}

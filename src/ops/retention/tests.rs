@@ -19,7 +19,7 @@ fn snapshot(number: u8, time: Time) -> Candidate {
     Candidate {
         id: SnapshotId([number; 32]),
         time,
-        complete: true,
+        outcome: Outcome::Complete,
         tags: Vec::new(),
         pinned: false,
         expires: None,
@@ -112,9 +112,9 @@ fn reasons_are_plain_words() {
     let mut candidates = snapshots("UTC", &YEARS);
     candidates[0].pinned = true;
     candidates[1].tags = vec!["a\x1b".into(), "b".into()];
-    candidates[8].complete = false;
+    candidates[8].outcome = Outcome::Partial;
     candidates[7].expires = Some(at("2026-12-01", "UTC"));
-    candidates[6].complete = false;
+    candidates[6].outcome = Outcome::Partial;
     candidates.push(snapshot(10, at("2027-01-05", "UTC")));
     let policy = Policy {
         keep_last: Some(2),
@@ -176,9 +176,9 @@ fn a_partial_snapshot_displaces_no_complete_one_of_its_bucket() {
         "UTC",
         &["2026-11-18 10:00", "2026-11-18 20:00", "2026-11-19 10:00", "2026-11-19 20:00"],
     );
-    candidates[1].complete = false;
-    candidates[2].complete = false;
-    candidates[3].complete = false;
+    candidates[1].outcome = Outcome::Partial;
+    candidates[2].outcome = Outcome::Partial;
+    candidates[3].outcome = Outcome::Partial;
     let policy = Policy { keep_daily: Some(2), ..Policy::default() };
     let groups = decide_late(&policy, "UTC", &candidates);
     assert_eq!(kept(&groups), [0, 3]);
@@ -188,7 +188,7 @@ fn a_partial_snapshot_displaces_no_complete_one_of_its_bucket() {
     );
     assert_eq!(why(&groups, 3), "newest of the day 2026-11-19");
     // The bucket counts while any of its snapshots is within the span.
-    candidates[3].complete = true;
+    candidates[3].outcome = Outcome::Complete;
     let policy = Policy { keep_within_daily: span("25h"), ..Policy::default() };
     assert_eq!(kept(&decide_late(&policy, "UTC", &candidates)), [0, 3]);
 }
@@ -198,12 +198,12 @@ fn the_last_good_snapshot_is_never_forgotten() {
     let policy = Policy { keep_tags: vec![vec!["never".into()]], ..Policy::default() };
     let mut candidates = snapshots("UTC", &YEARS);
     assert_eq!(kept(&decide_late(&policy, "UTC", &candidates)), [9]);
-    candidates[9].complete = false;
-    candidates[8].complete = false;
+    candidates[9].outcome = Outcome::Partial;
+    candidates[8].outcome = Outcome::Partial;
     assert_eq!(kept(&decide_late(&policy, "UTC", &candidates)), [7]);
     candidates[7].expires = Some(Time::default());
     assert_eq!(kept(&decide_late(&policy, "UTC", &candidates)), [7]);
-    candidates.iter_mut().for_each(|c| c.complete = false);
+    candidates.iter_mut().for_each(|c| c.outcome = Outcome::Partial);
     let groups = decide_late(&policy, "UTC", &candidates);
     assert_eq!(kept(&groups), [9]);
     assert_eq!(why(&groups, 9), "newest of its group, where none is complete");
@@ -261,8 +261,8 @@ fn clocks_that_lie() {
 #[test]
 fn the_only_complete_snapshot_being_from_the_future_saves_no_place() {
     let mut candidates = snapshots("UTC", &["2026-11-18", "2026-11-19", "2027-11-20"]);
-    candidates[0].complete = false;
-    candidates[1].complete = false;
+    candidates[0].outcome = Outcome::Partial;
+    candidates[1].outcome = Outcome::Partial;
     let policy = Policy { keep_tags: vec![vec!["never".into()]], ..Policy::default() };
     assert_eq!(kept(&decide_late(&policy, "UTC", &candidates)), [1, 2]);
 }

@@ -77,7 +77,7 @@ fn any_candidates() -> impl Strategy<Value = Vec<Candidate>> {
             let expires: Option<i64> = expires;
             let time = Time::from_seconds(around + hour * 3_600 + quarter * 900);
             Candidate {
-                complete,
+                outcome: if complete { Outcome::Complete } else { Outcome::Partial },
                 pinned,
                 tags: if tagged { vec!["keep".into()] } else { Vec::new() },
                 expires: expires.map(|hours| Time::from_seconds(around + hours * 3_600)),
@@ -112,7 +112,7 @@ proptest! {
             };
             let members = || candidates.iter().filter(|c| Some(&c.host) == group.key.host.as_ref());
             prop_assert!(members().any(|c| is_kept(&c)));
-            prop_assert!(!members().any(|c| c.complete) || members().any(|c| c.complete && is_kept(&c)));
+            prop_assert!(!members().any(|c| c.is_complete()) || members().any(|c| c.is_complete() && is_kept(&c)));
             let horizon = Time::from_seconds(now.seconds + CLOCK_SKEW_SECONDS);
             prop_assert!(members().filter(|c| c.pinned || c.time > horizon).all(|c| is_kept(&c)));
         }
