@@ -10,6 +10,7 @@
 //! | 0 | `progress` | how work tells how far it is and what went wrong on the way |
 //! | 0 | `world` | clock and randomness, real and seeded |
 //! | 0 | `text` | names and paths made safe for a terminal; sizes and durations for people |
+//! | 1 | `calendar` | times that people write and read, in a time zone |
 //! | 1 | `format` | bytes to structs and back, one file per chapter of `format-spec/`; no I/O, no keys |
 //! | 1 | `crypto` | passwords to keys, chunk ids, sealing and opening |
 //! | 1 | `compress` | zstd with a stated output bound |
@@ -28,6 +29,7 @@
 //! The way of a backup: `cli::backup` -> `ops::backup` (source, chunker, id, look-up) -> `repo`'s
 //! chunk writer (frames, compression, sealing, verification) -> `pack` writer -> `Storage::put`.
 
+pub mod calendar;
 pub mod chunker;
 pub mod cli;
 pub mod compress;

@@ -1,1 +1,3 @@
-//! Stub.
+//! One file per operation.
+
+pub mod retention;
