@@ -278,7 +278,7 @@ impl Run {
                 let start = u64::from_le_bytes(*start);
                 let rows = rows.as_chunks::<ROW_LEN>().0.iter().enumerate();
                 let rows = rows.map(|(at, row)| Ok((start + at as u64, decode_row(row)?)));
-                Ok(rows.collect::<Result<Vec<_>, IndexError>>()?)
+                rows.collect::<Result<Vec<_>, IndexError>>()
             });
             match rows {
                 Ok(rows) => rows.into_iter().map(Ok).collect::<Vec<_>>(),

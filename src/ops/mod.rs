@@ -1,3 +1,54 @@
-//! One file per operation.
+//! What can be done with a repository: one file per operation, each a plain function
+//! `x(repository, options, progress) -> Result<XReport, OpsError>`.
 
 pub mod retention;
+pub mod select;
+
+use crate::id::PrefixError;
+use crate::index::IndexError;
+use crate::repo::RepoError;
+use crate::storage::StorageError;
+use crate::tree::TreeError;
+
+/// Why an operation ended without doing its work.
+#[derive(Debug, thiserror::Error)]
+pub enum OpsError {
+    /// The repository cannot be worked with.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// A stored tree cannot be read or written.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// No snapshot is meant by what was said, or several are.
+    #[error("no snapshot {name}: {why}")]
+    NoSnapshot {
+        /// What was said.
+        name: String,
+        /// Why it names none.
+        why: String,
+    },
+    /// The policy keeps nothing, so it would remove everything.
+    #[error(transparent)]
+    Retention(#[from] retention::RetentionError),
+    /// It was asked to stop.
+    #[error("stopped before the end")]
+    Cancelled,
+}
+
+impl From<IndexError> for OpsError {
+    fn from(error: IndexError) -> Self {
+        Self::Repo(error.into())
+    }
+}
+
+impl From<StorageError> for OpsError {
+    fn from(error: StorageError) -> Self {
+        Self::Repo(error.into())
+    }
+}
+
+impl From<PrefixError> for OpsError {
+    fn from(error: PrefixError) -> Self {
+        Self::Repo(error.into())
+    }
+}

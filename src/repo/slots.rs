@@ -116,14 +116,10 @@ pub(super) fn store(
     slot.about = seal_about(world, &sealer.keys, &slot, &about)?;
     // Read back what was made before anyone relies on it.
     let object = slot.encode();
-    let again = Slot::decode(&object).map_err(|e| RepoError::Key(e_to_bundle(&e)))?;
+    let again = Slot::decode(&object).map_err(|_| CryptoError::Bundle)?;
     open(&again, &new.secret)?;
     storage.put(&slot_key(&slot.id), &[&object])?;
     Ok(slot.id)
-}
-
-fn e_to_bundle(_: &FormatError) -> CryptoError {
-    CryptoError::Bundle
 }
 
 fn about_key(keys: &KeyRing) -> Result<&Key, CryptoError> {
@@ -154,8 +150,10 @@ fn open_about(keys: &KeyRing, slot: &Slot) -> Result<SlotAbout, ObjectError> {
     Ok(SlotAbout::decode(&body)?)
 }
 
-/// Every slot with its key; a damaged one comes with what is wrong.
-fn read_all(storage: &dyn Storage) -> Result<Vec<(String, Result<Slot, ObjectError>)>, RepoError> {
+/// A slot with its key; a damaged one comes with what is wrong.
+type ReadSlot = (String, Result<Slot, ObjectError>);
+
+fn read_all(storage: &dyn Storage) -> Result<Vec<ReadSlot>, RepoError> {
     let mut keys = Vec::new();
     storage.list("keys/", &mut |listed| keys.push(listed.key))?;
     keys.sort();

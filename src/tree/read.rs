@@ -28,8 +28,7 @@ impl TreeReader {
 
     /// The references to the chunks and holes of a stream, in order.
     pub fn leaves(&self, refs: &Refs) -> Leaves {
-        let mut levels = Vec::new();
-        levels.push((refs.depth, VecDeque::from(refs.refs.clone())));
+        let levels = vec![(refs.depth, VecDeque::from(refs.refs.clone()))];
         Leaves { reader: self.clone(), levels, lists: None }
     }
 
