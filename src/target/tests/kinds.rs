@@ -151,6 +151,17 @@ fn three_thousand_levels_with_few_handles() {
 }
 
 #[test]
+fn long_names_on_a_long_way_are_opened_again() {
+    let place = place();
+    let mut folder = place.root.clone();
+    for _ in 0..40 {
+        folder = folder.make_child(&[b'n'; 255], false).unwrap();
+    }
+    place.close_all();
+    whole(folder.write_small(b"file", b"deep", &metadata(0o600)));
+}
+
+#[test]
 fn a_chain_of_folders_deeper_than_the_stack_is_let_go() {
     let place = place();
     let mut folder = place.root.make_child(b"a", false).unwrap();

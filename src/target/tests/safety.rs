@@ -58,6 +58,28 @@ fn a_link_in_the_place_of_a_folder_is_never_followed() {
 }
 
 #[test]
+fn no_link_on_a_longer_way_is_followed_not_even_inside() {
+    let place = place();
+    std::fs::create_dir_all(place.path("real/inner")).unwrap();
+    std::fs::create_dir(place.outside("inner")).unwrap();
+    symlink(place.outside(""), place.path("absolute")).unwrap();
+    symlink("../outside", place.path("up")).unwrap();
+    symlink("real", place.path("inside")).unwrap();
+    symlink("inner", place.path("real/last")).unwrap();
+    let base = place.root.handle().unwrap();
+    for stepwise in [false, true] {
+        let open = |names: &[&[u8]]| {
+            handles::open_folder(&base, names, false, &AtomicBool::new(stepwise)).map(drop)
+        };
+        open(&[b"real", b"inner"]).unwrap();
+        for link in [&b"absolute"[..], b"up", b"inside"] {
+            assert!(open(&[link, b"inner"]).is_err(), "{link:?} {stepwise}");
+        }
+        assert!(open(&[b"real", b"last"]).is_err());
+    }
+}
+
+#[test]
 fn a_link_swapped_in_after_opening_is_never_followed() {
     for stepwise in [false, true] {
         for closed in [false, true] {
