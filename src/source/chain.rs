@@ -209,8 +209,65 @@ mod tests {
         chain.leave();
         assert_eq!(chain.path(), b"/p/0/1/2/3/4");
         assert!(matches!(chain.directory(), Err(SourceError::Changed { .. })));
+        // Once lost it is not looked for again, even if it comes back.
+        fs::rename(place.path().join("0/1/2/3/4"), place.path().join("successor")).unwrap();
+        fs::rename(place.path().join("elsewhere/4"), place.path().join("0/1/2/3/4")).unwrap();
+        assert!(matches!(chain.directory(), Err(SourceError::Changed { .. })));
         chain.leave();
         assert_eq!(chain.directory().unwrap().names().unwrap().len(), 1);
         assert_eq!(chain.path(), b"/p/0/1/2/3");
+    }
+
+    #[test]
+    fn the_long_way_opens_no_more_than_allowed() {
+        let (place, directory) = place();
+        let moved = 130;
+        let mut chain = Chain::new(directory, b"/p".to_vec());
+        for depth in 0..200 {
+            let here = chain.directory().unwrap();
+            mkdirat(here.handle(), "d", Mode::from_raw_mode(0o755)).unwrap();
+            if depth == moved {
+                mkdirat(here.handle(), "other", Mode::from_raw_mode(0o755)).unwrap();
+            }
+            chain.enter(b"d", &here.stat(b"d").unwrap()).unwrap();
+        }
+        while chain.depth() > moved + 1 {
+            chain.leave();
+        }
+        let deep = place.path().join(["d"; 131].join("/"));
+        fs::rename(deep, place.path().join("moved")).unwrap();
+        chain.leave();
+        assert!(chain.open_count() < OPEN_MAX);
+        assert!(chain.directory().unwrap().names().unwrap().contains(b"other"));
+        assert!(chain.open_count() <= OPEN_MAX);
+    }
+
+    #[test]
+    fn the_depth_is_bounded() {
+        let (place, directory) = place();
+        fs::create_dir(place.path().join("d")).unwrap();
+        let stat = directory.stat(b"d").unwrap();
+        let identity = stat.identity();
+        let mut chain = Chain::new(directory, b"/p".to_vec());
+        for _ in 0..limits::TREE_DEPTH_MAX {
+            chain.levels.push(Level { path_len: 2, name_len: 0, identity, directory: None });
+        }
+        assert!(matches!(chain.enter(b"d", &stat), Err(SourceError::TooLarge { .. })));
+        chain.leave();
+        assert!(!matches!(chain.enter(b"d", &stat), Err(SourceError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn a_new_way_down_is_not_lost_with_the_old_one() {
+        let (place, directory) = place();
+        fs::create_dir(place.path().join("d")).unwrap();
+        let stat = directory.stat(b"d").unwrap();
+        let mut chain = Chain::new(directory, b"/p".to_vec());
+        chain.enter(b"d", &stat).unwrap();
+        chain.lost = Some(1);
+        chain.leave();
+        chain.enter(b"d", &stat).unwrap();
+        chain.levels[1].directory = None;
+        assert_eq!(chain.directory().unwrap().own_stat().identity(), stat.identity());
     }
 }

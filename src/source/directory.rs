@@ -12,9 +12,6 @@ use rustix::io::{Errno, retry_on_intr};
 use super::{Kind, Names, OpenFile, Result, SourceError, Stat};
 use crate::limits;
 
-/// How often a file that keeps being replaced by another one is looked at anew.
-const REPLACED_MAX: u32 = 4;
-
 /// An open directory. Names given to it are single names; `.` is the directory itself.
 #[derive(Debug)]
 pub struct Directory {
@@ -140,32 +137,25 @@ impl Directory {
         Ok(target)
     }
 
-    /// Opens a regular file for reading. Nothing but a regular file is ever opened on purpose, and
-    /// what another process may put in its place in the last moment is closed unread.
+    /// Opens a regular file for reading. Nothing else is opened on purpose, and what another
+    /// process may put in its place in the last moment is closed unread.
     ///
-    /// A file that another file has taken the place of, as editors do when they save, is opened
-    /// all the same: `OpenFile::stat` then describes the new one.
+    /// Another regular file in its place, as editors leave when they save, is as good: what counts
+    /// is that the name itself stands for it, in this file system. `OpenFile::stat` describes what
+    /// was opened.
     pub fn open_file(&self, name: &[u8], expected: &Stat) -> Result<OpenFile> {
-        let changed = || SourceError::Changed { path: name.to_vec() };
-        let mut expected = *expected;
-        for _ in 0..REPLACED_MAX {
-            if expected.kind != Kind::File {
-                return Err(changed());
-            }
-            // A pipe put here must not make us wait for its writer: NONBLOCK.
-            let handle = open_quietly(self.handle(), name, OFlags::NOFOLLOW | OFlags::NONBLOCK)
-                .map_err(|errno| SourceError::from_errno(name, errno))?;
-            let stat = handle_stat(handle.as_fd(), name)?;
-            if stat.kind != Kind::File || stat.device != expected.device {
-                return Err(changed());
-            }
-            if stat.inode == expected.inode {
-                within(name, "the file's length", stat.size, limits::CONTENT_LEN_MAX)?;
-                return Ok(OpenFile::new(handle, stat, name));
-            }
-            expected = self.stat(name)?;
+        if expected.kind != Kind::File {
+            return Err(SourceError::Changed { path: name.to_vec() });
         }
-        Err(changed())
+        // A pipe put here must not make us wait for its writer: NONBLOCK.
+        let handle = open_quietly(self.handle(), name, OFlags::NOFOLLOW | OFlags::NONBLOCK)
+            .map_err(|errno| SourceError::from_errno(name, errno))?;
+        let stat = handle_stat(handle.as_fd(), name)?;
+        if stat.kind != Kind::File || stat.device != expected.device {
+            return Err(SourceError::Changed { path: name.to_vec() });
+        }
+        within(name, "the file's length", stat.size, limits::CONTENT_LEN_MAX)?;
+        Ok(OpenFile::new(handle, stat, name))
     }
 }
 

@@ -110,7 +110,7 @@ impl Excludes {
     /// walk that started on the file system `device`.
     pub fn verdict(&self, parent: &[u8], name: &[u8], stat: &Stat, device: u64) -> Verdict {
         let is_directory = stat.is_directory();
-        if is_directory && self.own.contains(&stat.identity()) {
+        if self.own.contains(&stat.identity()) {
             return Verdict::Skip(Reason::Own);
         }
         let mut rules = self.rules.iter().enumerate().rev();

@@ -333,6 +333,46 @@ mod tests {
     }
 
     #[test]
+    fn more_attributes_than_the_format_holds_are_problems() {
+        let list: Vec<u8> = (0..20).flat_map(|n| format!("user.{n:02}\0").into_bytes()).collect();
+        let long = 65_536;
+        let (xattrs, problems) = values(b"f", &list, |_, buffer| {
+            buffer.get_mut(..long).ok_or(Errno::RANGE)?.fill(1);
+            Ok(long)
+        });
+        assert_eq!((xattrs.len(), problems.len()), (15, 5));
+        assert!(xattrs.iter().all(|x| x.value == vec![1; long]));
+        let list: Vec<u8> =
+            (0..5_000).flat_map(|n| format!("user.{n:04}\0").into_bytes()).collect();
+        let (xattrs, problems) = values(b"f", &list, |_, _| Ok(0));
+        assert_eq!(
+            (xattrs.len(), problems.len()),
+            (limits::XATTRS_MAX, 5_000 - limits::XATTRS_MAX)
+        );
+        let (xattrs, problems) = values(b"f", b"a\0b\0c\0", |attribute, _| match attribute {
+            b"a" => Err(Errno::NODATA),
+            b"b" => Err(Errno::RANGE),
+            _ => Ok(1),
+        });
+        assert_eq!(xattrs, [Xattr { name: b"c".to_vec(), value: vec![0] }]);
+        assert!(
+            matches!(&problems[..], [SourceError::Attribute { attribute, .. }] if attribute == b"b")
+        );
+    }
+
+    #[test]
+    fn names_of_owners_are_asked_for_once_and_not_kept_without_bound() {
+        let cache = Cache::default();
+        assert_eq!(&*cached(&cache, 7, || Some(b"seven".to_vec())), b"seven");
+        assert_eq!(&*cached(&cache, 7, || panic!("it is known")), b"seven");
+        assert_eq!(&*cached(&cache, 8, || Some(vec![b'x'; limits::OWNER_LEN_MAX + 1])), b"");
+        for id in 0..OWNERS_MAX as u32 + 10 {
+            cached(&cache, id, || None);
+        }
+        assert!(cache.lock().unwrap().len() <= OWNERS_MAX);
+    }
+
+    #[test]
     fn without_proc_files_and_directories_still_tell_their_attributes() {
         let (place, directory) = place();
         for name in ["f", "other"] {

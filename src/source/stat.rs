@@ -140,3 +140,14 @@ fn time(seconds: i64, nanoseconds: u64) -> Time {
     // A file system in user space may say anything; a clamped value is below 2^32.
     Time { seconds, nanoseconds: nanoseconds.min(999_999_999) as u32 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_nanoseconds_stay_possible() {
+        assert_eq!(time(-5, 999_999_999), Time { seconds: -5, nanoseconds: 999_999_999 });
+        assert_eq!(time(5, u64::MAX), Time { seconds: 5, nanoseconds: 999_999_999 });
+    }
+}

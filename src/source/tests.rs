@@ -56,7 +56,7 @@ fn every_kind_of_entry_is_told_apart() {
         assert_eq!((stats[5].major, stats[5].minor), (1, 3));
         assert_eq!((stats[6].major, stats[6].minor), (7, 300));
     }
-    // Only a file is opened; asking for anything else is an error before the system is asked.
+    // Only a file is opened.
     for (name, stat) in names.iter().zip(&stats).skip(1) {
         assert!(directory.open_file(name.bytes, stat).is_err(), "{name:?}");
         directory.metadata(name.bytes, stat, &Owners::new()).unwrap();
@@ -239,6 +239,9 @@ fn what_takes_a_files_place_is_not_opened() {
     symlink("secret", &file).unwrap();
     changed("a link");
     fs::remove_file(&file).unwrap();
+    symlink("held", &file).unwrap();
+    changed("a link to the same inode");
+    fs::remove_file(&file).unwrap();
     // Nobody writes to it: opening it to read and wait would never return.
     mknodat(CWD, &file, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     changed("a pipe");
@@ -249,6 +252,11 @@ fn what_takes_a_files_place_is_not_opened() {
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     changed("a directory");
+    let elsewhere = Stat { device: stat.device ^ 1, ..stat };
+    assert!(matches!(directory.open_file(b"held", &elsewhere), Err(SourceError::Changed { .. })));
+    // Asking for anything but a file is refused before the system is asked.
+    let pipe = Stat { kind: Kind::Fifo, ..stat };
+    assert!(matches!(directory.open_file(b"absent", &pipe), Err(SourceError::Changed { .. })));
     fs::remove_dir(&file).unwrap();
     // Another file, as an editor leaves it: read, and described as what it is.
     fs::write(place.path().join("new"), b"longer than before").unwrap();
@@ -302,6 +310,7 @@ fn changes_while_reading_are_noticed() {
     assert_eq!(open.read_at(0, &mut buffer).unwrap(), 4_000);
     assert_eq!(open.change(&before).unwrap(), Change::Shrunk);
     file.set_len(10_000).unwrap();
+    let resized = directory.stat(b"f").unwrap();
     let times = Timestamps {
         last_access: Timespec { tv_sec: 1, tv_nsec: 0 },
         last_modification: Timespec { tv_sec: 1, tv_nsec: 0 },
@@ -309,6 +318,14 @@ fn changes_while_reading_are_noticed() {
     utimensat(CWD, &path, &times, AtFlags::empty()).unwrap();
     assert_eq!(open.change(&before).unwrap(), Change::Touched);
     assert!(!open.unchanged(&before).unwrap());
+    // Whoever puts the time back cannot put back the inode's.
+    let last_modification =
+        Timespec { tv_sec: resized.mtime.seconds, tv_nsec: i64::from(resized.mtime.nanoseconds) };
+    let times = Timestamps { last_modification, ..times };
+    utimensat(CWD, &path, &times, AtFlags::empty()).unwrap();
+    let touched =
+        Stat { ctime: Time { seconds: resized.ctime.seconds - 1, ..resized.ctime }, ..resized };
+    assert_eq!(open.change(&touched).unwrap(), Change::Touched);
     // Gone by name, it is still there to be read to its end.
     fs::remove_file(&path).unwrap();
     assert_eq!(open.read_at(0, &mut buffer).unwrap(), 10_000);
