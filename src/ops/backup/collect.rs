@@ -312,6 +312,10 @@ fn add(
     Ok(())
 }
 
+/// So many new chunks are remembered by a dry run. Those that come again later than that are
+/// counted again: a dry run estimates, in bounded memory.
+const SEEN_MAX: usize = 500_000;
+
 /// Takes chunks, counts what would be new, and stores nothing.
 pub struct DrySink {
     repository: Arc<Repository>,
@@ -332,6 +336,9 @@ impl DrySink {
 
     fn count(&mut self, id: ChunkId, plain: &[u8]) -> Result<bool, RepoError> {
         let known = self.repository.with_index(|index| index.any_location(&id, |_| true))??;
+        if self.seen.len() >= SEEN_MAX {
+            self.seen.clear();
+        }
         let new = !known && self.seen.insert(id);
         if new {
             self.bytes_new += plain.len() as u64;
