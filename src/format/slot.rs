@@ -113,6 +113,9 @@ impl Slot {
         let [memory_kib, passes, lanes] = [take.u32("cost")?, take.u32("cost")?, take.u32("cost")?];
         let kind = match number {
             1 => SlotKind::Password { memory_kib, passes, lanes },
+            2 | 3 if [memory_kib, passes, lanes] != [0; 3] => {
+                return Err(FormatError::Bad("cost"));
+            }
             2 => SlotKind::KeyFile,
             3 => SlotKind::Recovery,
             found => {
@@ -185,6 +188,10 @@ mod tests {
             let bytes = slot.encode();
             assert_eq!(Slot::decode(&bytes), Ok(slot));
             (0..bytes.len()).for_each(|n| assert!(Slot::decode(&bytes[..n]).is_err(), "{n}"));
+            // Only passwords cost anything.
+            let mut costly = bytes.clone();
+            costly[76] = 1;
+            assert_eq!(Slot::decode(&costly).is_ok(), kind == password);
         }
         let about = SlotAbout { label: "paper".into(), host: "h".into(), created: Time::default() };
         assert_eq!(SlotAbout::decode(&about.encode()), Ok(about));
