@@ -64,6 +64,12 @@ pub fn fails(name: &str, class: &str, mut inputs: Value) -> Value {
     inputs
 }
 
+/// A file of vectors: what its cases share, and lists of them.
+pub fn file<const N: usize>(mut shared: Value, lists: [(&str, Vec<Value>); N]) -> Value {
+    lists.into_iter().for_each(|(name, cases)| shared[name] = cases.into());
+    shared
+}
+
 /// Shorthand for the most frequent input.
 pub fn bytes(content: impl AsRef<[u8]>) -> Value {
     json!({ "hex": hex(content) })

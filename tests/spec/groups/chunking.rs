@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{keys, some};
 use crate::by_hand::cut;
-use crate::cases::{Group, Outcome, array, gives, hex, unhex};
+use crate::cases::{Group, Outcome, array, file, gives, hex, unhex};
 
 pub const GROUP: Group = Group {
     file: "chunking",
@@ -60,22 +60,34 @@ fn make() -> Value {
         gives(name, input, lens)
     };
     let (usual, small) = ([16_384, 65_536, 262_144], [4096, 8192, 16_384]);
-    json!({
-        "bundle": hex(&bundle),
-        "gear": [gives("table", json!({}), json!({ "first": ends(&gear[..4]), "last": ends(&gear[252..]) }))],
-        "cuts": [
-            case("usual sizes", usual, 3_000_000, Some(301)),
-            case("smallest sizes", small, 200_001, Some(302)),
-            case("large sizes", [65_536, 262_144, 1_048_576], 4_000_000, Some(303)),
-            case("uneven sizes", [5_000, 16_384, 33_334], 300_000, Some(304)),
-            case("zeros", small, 50_000, None),
-            case("empty", usual, 0, None),
-            case("one byte", usual, 1, Some(305)),
-            case("the shortest", usual, 16_384, Some(306)),
-            case("odd, below the average", small, 8_001, Some(307)),
-            case("odd, over the average", small, 12_345, Some(308)),
+    file(
+        json!({"bundle": hex(&bundle)}),
+        [
+            (
+                "gear",
+                vec![gives(
+                    "table",
+                    json!({}),
+                    json!({ "first": ends(&gear[..4]), "last": ends(&gear[252..]) }),
+                )],
+            ),
+            (
+                "cuts",
+                vec![
+                    case("usual sizes", usual, 3_000_000, Some(301)),
+                    case("smallest sizes", small, 200_001, Some(302)),
+                    case("large sizes", [65_536, 262_144, 1_048_576], 4_000_000, Some(303)),
+                    case("uneven sizes", [5_000, 16_384, 33_334], 300_000, Some(304)),
+                    case("zeros", small, 50_000, None),
+                    case("empty", usual, 0, None),
+                    case("one byte", usual, 1, Some(305)),
+                    case("the shortest", usual, 16_384, Some(306)),
+                    case("odd, below the average", small, 8_001, Some(307)),
+                    case("odd, over the average", small, 12_345, Some(308)),
+                ],
+            ),
         ],
-    })
+    )
 }
 
 fn run(file: &Value, list: &str, case: &Value) -> Outcome {

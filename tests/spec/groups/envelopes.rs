@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{FAMILY, REPOSITORY, keys, ring, some, time};
 use crate::by_hand::{Envelope, bytes, derive, keyed_hash, with_padding};
-use crate::cases::{Class, Group, Outcome, array, fails, gives, good, hex, unhex};
+use crate::cases::{Class, Group, Outcome, array, fails, file, gives, good, hex, unhex};
 
 pub const GROUP: Group = Group {
     file: "envelopes",
@@ -46,7 +46,10 @@ fn make() -> Value {
         name: names[usize::from(kind) - 1].clone(),
         plain: with_padding(bytes(payload)),
     };
-    let input = |kind: u8, name: &str, object: &[u8]| json!({ "type": kind, "object_name": name, "object": hex(object) });
+    let input = |kind: u8, name: &str, object: &[u8]| {
+        let object = hex(object);
+        json!({ "type": kind, "object_name": name, "object": object })
+    };
     let mut cases: Vec<Value> = (1..=10u8)
         .map(|kind| {
             let payload =
@@ -102,7 +105,8 @@ fn make() -> Value {
     remade("padding that is not zero", "bad", &|e| e.plain[255] = 1);
     remade("a length beyond the end", "too-large", &|e| e.plain = with_padding(vec![0xff, 0x7f]));
     remade("nothing inside", "truncated", &|e| e.plain = vec![]);
-    json!({ "bundle": hex(keys.bundle()), "repository": hex(REPOSITORY), "envelopes": cases })
+    let shared = json!({ "bundle": hex(keys.bundle()), "repository": hex(REPOSITORY) });
+    file(shared, [("envelopes", cases)])
 }
 
 fn run(file: &Value, _: &str, case: &Value) -> Outcome {
@@ -162,36 +166,60 @@ fn make_configs() -> Value {
         with(&|c| c.chunker = ChunkerParams { min_size, avg_size, max_size })
     };
     let start_only = json!({ "object": hex(&object[..40]) });
-    json!({ "bundle": hex(keys.bundle()), "configs": [
-        good("usual", signed(usual.encode())),
-        good("bytes behind the fields", raw(&|f| f.extend(b"later"))),
-        good("greatest sizes", sizes(2 << 20, 4 << 20, 8 << 20)),
-        good("smallest sizes", sizes(4096, 8192, 16_384)),
-        good("no compression", with(&|c| c.compression = 0)),
-        good("fastest compression", with(&|c| c.compression = -7)),
-        fails("code wrong", "tag", json!({ "object": hex(&object) })),
-        fails("cut short", "truncated", start_only),
-        fails("magic", "magic", raw(&|f| f[0] ^= 1)),
-        fails("version 0", "bad", raw(&|f| f[8] = 0)),
-        fails("version 2", "newer", raw(&|f| f[8] = 2)),
-        fails("version 257", "newer", raw(&|f| f[9] = 1)),
-        fails("a feature needed for reading", "newer", raw(&|f| { f.splice(74..75, [1, 9]); })),
-        fails("min size below the limit", "bad", sizes(4094, 65_536, 262_144)),
-        fails("min size odd", "bad", sizes(16_385, 65_536, 262_144)),
-        fails("min size over half of the average", "bad", sizes(32_770, 65_536, 262_144)),
-        fails("average no power of two", "bad", sizes(16_384, 65_538, 262_144)),
-        fails("max size below twice the average", "bad", sizes(16_384, 65_536, 131_070)),
-        fails("max size over the limit", "bad", sizes(16_384, 65_536, (8 << 20) + 2)),
-        fails("frame size over half of the limit", "too-large", with(&|c| c.frame_size = (8 << 20) + 1)),
-        fails("pack size over half of the limit", "too-large", with(&|c| c.pack_size = (1 << 29) + 1)),
-        fails("compression 23", "bad", with(&|c| c.compression = 23)),
-        fails("compression -8", "bad", with(&|c| c.compression = -8)),
-        fails("size over 32 bits", "too-large", raw(&|f| {
-            f.truncate(76);
-            f.put_time(Time::default());
-            f.put_varint(1 << 32);
-        })),
-    ] })
+    file(
+        json!({ "bundle": hex(keys.bundle()) }),
+        [(
+            "configs",
+            vec![
+                good("usual", signed(usual.encode())),
+                good("bytes behind the fields", raw(&|f| f.extend(b"later"))),
+                good("greatest sizes", sizes(2 << 20, 4 << 20, 8 << 20)),
+                good("smallest sizes", sizes(4096, 8192, 16_384)),
+                good("no compression", with(&|c| c.compression = 0)),
+                good("fastest compression", with(&|c| c.compression = -7)),
+                fails("code wrong", "tag", json!({ "object": hex(&object) })),
+                fails("cut short", "truncated", start_only),
+                fails("magic", "magic", raw(&|f| f[0] ^= 1)),
+                fails("version 0", "bad", raw(&|f| f[8] = 0)),
+                fails("version 2", "newer", raw(&|f| f[8] = 2)),
+                fails("version 257", "newer", raw(&|f| f[9] = 1)),
+                fails(
+                    "a feature needed for reading",
+                    "newer",
+                    raw(&|f| {
+                        f.splice(74..75, [1, 9]);
+                    }),
+                ),
+                fails("min size below the limit", "bad", sizes(4094, 65_536, 262_144)),
+                fails("min size odd", "bad", sizes(16_385, 65_536, 262_144)),
+                fails("min size over half of the average", "bad", sizes(32_770, 65_536, 262_144)),
+                fails("average no power of two", "bad", sizes(16_384, 65_538, 262_144)),
+                fails("max size below twice the average", "bad", sizes(16_384, 65_536, 131_070)),
+                fails("max size over the limit", "bad", sizes(16_384, 65_536, (8 << 20) + 2)),
+                fails(
+                    "frame size over half of the limit",
+                    "too-large",
+                    with(&|c| c.frame_size = (8 << 20) + 1),
+                ),
+                fails(
+                    "pack size over half of the limit",
+                    "too-large",
+                    with(&|c| c.pack_size = (1 << 29) + 1),
+                ),
+                fails("compression 23", "bad", with(&|c| c.compression = 23)),
+                fails("compression -8", "bad", with(&|c| c.compression = -8)),
+                fails(
+                    "size over 32 bits",
+                    "too-large",
+                    raw(&|f| {
+                        f.truncate(76);
+                        f.put_time(Time::default());
+                        f.put_varint(1 << 32);
+                    }),
+                ),
+            ],
+        )],
+    )
 }
 
 fn run_config(file: &Value, _: &str, case: &Value) -> Outcome {

@@ -10,7 +10,7 @@ use zstd_safe::{CCtx, CParameter};
 
 use super::{FAMILY, keys, ring, some};
 use crate::by_hand::{Frame, frame_body, varint, with_padding};
-use crate::cases::{Group, Outcome, array, fails, gives, hex, unhex};
+use crate::cases::{Group, Outcome, array, fails, file, gives, hex, unhex};
 
 pub const GROUP: Group = Group {
     file: "frames",
@@ -168,7 +168,7 @@ fn make() -> Value {
     };
     length("decompresses to more", text.len() - 1);
     length("decompresses to less", text.len() + 1);
-    json!({ "bundle": hex(keys.bundle()), "frames": cases })
+    file(json!({ "bundle": hex(keys.bundle()) }), [("frames", cases)])
 }
 
 pub fn open(

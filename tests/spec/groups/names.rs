@@ -4,7 +4,7 @@ use holdall::format::{epoch, pack, session, snapshot};
 use holdall::id::{NoteId, SlotId, SnapshotId};
 use serde_json::{Value, json};
 
-use crate::cases::{Group, Outcome, gives};
+use crate::cases::{Group, Outcome, file, gives};
 
 pub const GROUP: Group = Group {
     file: "names",
@@ -27,38 +27,44 @@ fn make() -> Value {
     let epoch = |text: &str, step: &str, number: &str| {
         case(format!("epochs/{text}/{step}"), step.into(), number.into())
     };
-    json!({ "names": [
-        case("config".into(), "config".into(), Value::Null),
-        known("keys/", "slot"),
-        known("packs/1f/", "pack"),
-        known("index/", "segment"),
-        known("sessions/", "session"),
-        case(format!("sessions/{}.fenced", id("1f")), "fence".into(), id("1f").into()),
-        known("snapshots/", "snapshot"),
-        known("notes/", "note"),
-        known("forgotten/", "forgotten"),
-        epoch("0000000000000001", "plan", "1"),
-        epoch("0000000000000042", "sweep", "42"),
-        epoch("18446744073709551615", "done", "18446744073709551615"),
-        ignored(format!("packs/1e/{}", id("1f"))),
-        ignored(format!("packs/1F/{}", id("1F"))),
-        ignored(format!("packs/{}", id("1f"))),
-        ignored(format!("keys/{}", id("1F"))),
-        ignored(format!("index/{}", &id("1f")[1..])),
-        ignored(format!("snapshots/{}0", id("1f"))),
-        ignored(format!("sessions/{}.other", id("1f"))),
-        ignored("epochs/1/plan".into()),
-        ignored("epochs/0000000000000000/plan".into()),
-        ignored("epochs/00000000000000001/plan".into()),
-        ignored("epochs/+000000000000001/plan".into()),
-        ignored("epochs/18446744073709551616/plan".into()),
-        ignored("epochs/0000000000000001/other".into()),
-        ignored(format!(".tmp/{}", id("1f"))),
-        ignored(format!("packs/.tmp/{}", id("1f"))),
-        ignored(format!("parity/{}", id("1f"))),
-        ignored("maintainer".into()),
-        ignored("readme.txt".into()),
-    ] })
+    file(
+        json!({}),
+        [(
+            "names",
+            vec![
+                case("config".into(), "config".into(), Value::Null),
+                known("keys/", "slot"),
+                known("packs/1f/", "pack"),
+                known("index/", "segment"),
+                known("sessions/", "session"),
+                case(format!("sessions/{}.fenced", id("1f")), "fence".into(), id("1f").into()),
+                known("snapshots/", "snapshot"),
+                known("notes/", "note"),
+                known("forgotten/", "forgotten"),
+                epoch("0000000000000001", "plan", "1"),
+                epoch("0000000000000042", "sweep", "42"),
+                epoch("18446744073709551615", "done", "18446744073709551615"),
+                ignored(format!("packs/1e/{}", id("1f"))),
+                ignored(format!("packs/1F/{}", id("1F"))),
+                ignored(format!("packs/{}", id("1f"))),
+                ignored(format!("keys/{}", id("1F"))),
+                ignored(format!("index/{}", &id("1f")[1..])),
+                ignored(format!("snapshots/{}0", id("1f"))),
+                ignored(format!("sessions/{}.other", id("1f"))),
+                ignored("epochs/1/plan".into()),
+                ignored("epochs/0000000000000000/plan".into()),
+                ignored("epochs/00000000000000001/plan".into()),
+                ignored("epochs/+000000000000001/plan".into()),
+                ignored("epochs/18446744073709551616/plan".into()),
+                ignored("epochs/0000000000000001/other".into()),
+                ignored(format!(".tmp/{}", id("1f"))),
+                ignored(format!("packs/.tmp/{}", id("1f"))),
+                ignored(format!("parity/{}", id("1f"))),
+                ignored("maintainer".into()),
+                ignored("readme.txt".into()),
+            ],
+        )],
+    )
 }
 
 fn run(_: &Value, _: &str, case: &Value) -> Outcome {

@@ -17,14 +17,14 @@ use super::{FAMILY, REPOSITORY, keys, ring, some};
 use crate::by_hand::{
     Envelope, bytes as length_and, derive, frame_body, keyed_hash, varint, with_padding,
 };
-use crate::cases::{Group, Outcome, array, bytes, fails, gives, good, hex, unhex};
+use crate::cases::{Group, Outcome, array, bytes, fails, file, gives, good, hex, unhex};
 
 pub const GROUP: Group = Group {
     file: "packs",
     about: "headers, footers: hex; the result is the kind, or the length of the trailer. trailers, \
-            segments: hex is a payload. packs: object, with bundle, repository, family and pack id; \
-            the result is what its trailer says. scans: object, read without trailer; the result \
-            are offset and length of each frame. Every frame of these packs opens.",
+            segments: hex is a payload. packs: object, with bundle, repository, family and pack \
+            id; the result is what its trailer says. scans: object, read without trailer; the \
+            result are offset and length of each frame. Every frame of these packs opens.",
     make,
     run,
 };
@@ -150,75 +150,182 @@ fn make() -> Value {
         let frames = says["frames"].as_array().unwrap();
         frames.iter().map(|f| json!([f["offset"], f["stored_len"]])).collect()
     };
-    json!({
-        "bundle": hex(keys().bundle()),
-        "repository": hex(REPOSITORY),
-        "family": hex(FAMILY),
-        "headers": [
-            gives("tree", header(&|_| ()), 2),
-            gives("data", header(&|h| h[10] = 1), 1),
-            fails("magic", "magic", header(&|h| h[0] = b'h')),
-            fails("version 2", "newer", header(&|h| h[8] = 2)),
-            fails("version 0", "bad", header(&|h| h[8] = 0)),
-            fails("a kind that is not known", "bad", header(&|h| h[10] = 3)),
-            fails("reserved byte", "bad", header(&|h| h[15] = 1)),
-            fails("cut short", "truncated", bytes(b"HOLDPACK\x01\0\x02")),
+    let bundle = hex(keys().bundle());
+    file(
+        json!({ "bundle": bundle, "repository": hex(REPOSITORY), "family": hex(FAMILY) }),
+        [
+            (
+                "headers",
+                vec![
+                    gives("tree", header(&|_| ()), 2),
+                    gives("data", header(&|h| h[10] = 1), 1),
+                    fails("magic", "magic", header(&|h| h[0] = b'h')),
+                    fails("version 2", "newer", header(&|h| h[8] = 2)),
+                    fails("version 0", "bad", header(&|h| h[8] = 0)),
+                    fails("a kind that is not known", "bad", header(&|h| h[10] = 3)),
+                    fails("reserved byte", "bad", header(&|h| h[15] = 1)),
+                    fails("cut short", "truncated", bytes(b"HOLDPACK\x01\0\x02")),
+                ],
+            ),
+            (
+                "footers",
+                vec![
+                    gives("usual", footer(308, b"HEND"), 308),
+                    gives("the longest", footer(64 << 20, b"HEND"), 64 << 20),
+                    fails("over the limit", "too-large", footer((64 << 20) + 1, b"HEND")),
+                    fails("magic", "magic", footer(308, b"HEN\0")),
+                    fails("cut short", "truncated", bytes([0; 7])),
+                ],
+            ),
+            (
+                "trailers",
+                vec![
+                    gives("three frames", encoded(&|_| ()), render(&trailer())),
+                    good("tree", encoded(&|t| t.kind = ChunkKind::Tree)),
+                    good("no frames", encoded(&|t| t.frames.clear())),
+                    fails(
+                        "frame shorter than its header",
+                        "bad",
+                        encoded(&|t| t.frames[0].stored_len = 119),
+                    ),
+                    fails(
+                        "frame over the limit",
+                        "too-large",
+                        encoded(&|t| t.frames[0].stored_len = (18 << 20) + 1),
+                    ),
+                    fails("chunk of no bytes", "bad", encoded(&|t| t.frames[0].chunks[0].len = 0)),
+                    fails(
+                        "chunk over the limit",
+                        "too-large",
+                        encoded(&|t| t.frames[0].chunks[0].len = (8 << 20) + 1),
+                    ),
+                    fails(
+                        "chunks over the limit together",
+                        "bad",
+                        encoded(&|t| {
+                            t.frames[0].chunks =
+                                vec![ChunkInfo { id: ChunkId([1; 32]), len: 8 << 20 }; 3];
+                        }),
+                    ),
+                    fails(
+                        "frames beyond the longest pack",
+                        "bad",
+                        encoded(&|t| {
+                            t.frames[0].chunks.clear();
+                            t.frames[0].stored_len = 18 << 20;
+                            t.frames = vec![t.frames[0].clone(); 57];
+                        }),
+                    ),
+                    fails("cut short", "truncated", bytes([8; 32])),
+                    fails(
+                        "a byte follows",
+                        "bad",
+                        bytes([unhex(&encoded(&|_| ())["hex"]), vec![0]].concat()),
+                    ),
+                    fails(
+                        "a kind that is not known",
+                        "bad",
+                        bytes([&[8u8; 32][..], &[3, 0]].concat()),
+                    ),
+                    fails(
+                        "a codec that is not known",
+                        "newer",
+                        bytes([&[8u8; 32][..], &[1, 1], &[1; 24], &varint(200), &[3, 0]].concat()),
+                    ),
+                    fails(
+                        "too many frames",
+                        "too-large",
+                        bytes([&[8u8; 32][..], &[1], &varint(65_536)].concat()),
+                    ),
+                    fails(
+                        "too many chunks",
+                        "too-large",
+                        bytes(
+                            [
+                                &[8u8; 32][..],
+                                &[1, 1],
+                                &[1; 24],
+                                &varint(200),
+                                &[0],
+                                &varint(65_536),
+                            ]
+                            .concat(),
+                        ),
+                    ),
+                ],
+            ),
+            (
+                "segments",
+                vec![
+                    good("two packs", bytes(&two)),
+                    good("none", bytes([0])),
+                    good("a pack that ends with its frames", bytes(segment(&[info(1192)]))),
+                    fails("frames beyond the pack", "bad", bytes(segment(&[info(1191)]))),
+                    fails(
+                        "pack over the limit",
+                        "too-large",
+                        bytes(segment(&[info((1 << 30) + 1)])),
+                    ),
+                    fails("a byte follows", "bad", bytes([&two[..], &[0]].concat())),
+                    fails("cut short", "truncated", bytes(&two[..two.len() - 1])),
+                    fails("too many packs", "too-large", bytes(varint(65_537))),
+                ],
+            ),
+            (
+                "packs",
+                vec![
+                    gives("tree", input(&pack, &id), says.clone()),
+                    gives("data", input(&data_pack, &id), data_says),
+                    fails("under another name", "tag", input(&pack, &"1e".repeat(32))),
+                    fails("bytes too many before the trailer", "bad", input(&longer, &id)),
+                    fails("cut short", "magic", input(&pack[..end - 1], &id)),
+                    fails(
+                        "trailer longer than the pack",
+                        "bad",
+                        input(
+                            &[&pack[..end - 8], &(end as u32 - 23).to_le_bytes(), b"HEND"].concat(),
+                            &id,
+                        ),
+                    ),
+                    fails(
+                        "trailer changed",
+                        "tag",
+                        input(
+                            &{
+                                let mut p = pack.clone();
+                                p[end - 30] ^= 1;
+                                p
+                            },
+                            &id,
+                        ),
+                    ),
+                ],
+            ),
+            (
+                "scans",
+                vec![
+                    gives("trailer lost", input(&pack[..end - 100], &id), scanned(&says)),
+                    gives(
+                        "header lost",
+                        input(&pack[3..], &id),
+                        json!([[13, 392], [405, says["frames"][1]["stored_len"]]]),
+                    ),
+                    gives(
+                        "first frame lost",
+                        input(
+                            &{
+                                let mut p = pack.clone();
+                                p[16] = 0;
+                                p
+                            },
+                            &id,
+                        ),
+                        scanned(&says)[1..].to_vec(),
+                    ),
+                ],
+            ),
         ],
-        "footers": [
-            gives("usual", footer(308, b"HEND"), 308),
-            gives("the longest", footer(64 << 20, b"HEND"), 64 << 20),
-            fails("over the limit", "too-large", footer((64 << 20) + 1, b"HEND")),
-            fails("magic", "magic", footer(308, b"HEN\0")),
-            fails("cut short", "truncated", bytes([0; 7])),
-        ],
-        "trailers": [
-            gives("three frames", encoded(&|_| ()), render(&trailer())),
-            good("tree", encoded(&|t| t.kind = ChunkKind::Tree)),
-            good("no frames", encoded(&|t| t.frames.clear())),
-            fails("frame shorter than its header", "bad", encoded(&|t| t.frames[0].stored_len = 119)),
-            fails("frame over the limit", "too-large", encoded(&|t| t.frames[0].stored_len = (18 << 20) + 1)),
-            fails("chunk of no bytes", "bad", encoded(&|t| t.frames[0].chunks[0].len = 0)),
-            fails("chunk over the limit", "too-large", encoded(&|t| t.frames[0].chunks[0].len = (8 << 20) + 1)),
-            fails("chunks over the limit together", "bad", encoded(&|t| {
-                t.frames[0].chunks = vec![ChunkInfo { id: ChunkId([1; 32]), len: 8 << 20 }; 3];
-            })),
-            fails("frames beyond the longest pack", "bad", encoded(&|t| {
-                t.frames[0].chunks.clear();
-                t.frames[0].stored_len = 18 << 20;
-                t.frames = vec![t.frames[0].clone(); 57];
-            })),
-            fails("cut short", "truncated", bytes([8; 32])),
-            fails("a byte follows", "bad", json!({ "hex": encoded(&|_| ())["hex"].as_str().unwrap().to_owned() + "00" })),
-            fails("a kind that is not known", "bad", bytes([&[8u8; 32][..], &[3, 0]].concat())),
-            fails("a codec that is not known", "newer", bytes([&[8u8; 32][..], &[1, 1], &[1; 24], &varint(200), &[3, 0]].concat())),
-            fails("too many frames", "too-large", bytes([&[8u8; 32][..], &[1], &varint(65_536)].concat())),
-            fails("too many chunks", "too-large", bytes([&[8u8; 32][..], &[1, 1], &[1; 24], &varint(200), &[0], &varint(65_536)].concat())),
-        ],
-        "segments": [
-            good("two packs", bytes(&two)),
-            good("none", bytes([0])),
-            good("a pack that ends with its frames", bytes(segment(&[info(1192)]))),
-            fails("frames beyond the pack", "bad", bytes(segment(&[info(1191)]))),
-            fails("pack over the limit", "too-large", bytes(segment(&[info((1 << 30) + 1)]))),
-            fails("a byte follows", "bad", bytes([&two[..], &[0]].concat())),
-            fails("cut short", "truncated", bytes(&two[..two.len() - 1])),
-            fails("too many packs", "too-large", bytes(varint(65_537))),
-        ],
-        "packs": [
-            gives("tree", input(&pack, &id), says.clone()),
-            gives("data", input(&data_pack, &id), data_says),
-            fails("under another name", "tag", input(&pack, &"1e".repeat(32))),
-            fails("bytes too many before the trailer", "bad", input(&longer, &id)),
-            fails("cut short", "magic", input(&pack[..end - 1], &id)),
-            fails("trailer longer than the pack", "bad", input(&[&pack[..end - 8], &(end as u32 - 23).to_le_bytes(), b"HEND"].concat(), &id)),
-            fails("trailer changed", "tag", input(&{ let mut p = pack.clone(); p[end - 30] ^= 1; p }, &id)),
-        ],
-        "scans": [
-            gives("trailer lost", input(&pack[..end - 100], &id), scanned(&says)),
-            gives("header lost", input(&pack[3..], &id), json!([[13, 392], [405, says["frames"][1]["stored_len"]]])),
-            gives("first frame lost", input(&{ let mut p = pack.clone(); p[16] = 0; p }, &id), scanned(&says)[1..].to_vec()),
-        ],
-    })
+    )
 }
 
 /// A storage with nothing but one object.
@@ -269,7 +376,10 @@ fn run(file: &Value, list: &str, case: &Value) -> Outcome {
         }
         "segments" => {
             let packs = decode_segment(&input)?;
-            let render = |info: &PackInfo| json!({ "id": info.id.to_hex(), "len": info.len, "trailer": render(&info.trailer) });
+            let render = |info: &PackInfo| {
+                let (id, trailer) = (info.id.to_hex(), render(&info.trailer));
+                json!({ "id": id, "len": info.len, "trailer": trailer })
+            };
             Ok(packs.iter().map(render).collect::<Vec<_>>().into())
         }
         "packs" => {

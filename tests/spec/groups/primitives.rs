@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{keys, ring, some, time};
 use crate::by_hand::{derive, keyed_hash, padded, public, seal, seal_to, varint};
-use crate::cases::{Class, Group, Outcome, array, bytes, fails, gives, hex, unhex};
+use crate::cases::{Class, Group, Outcome, array, bytes, fails, file, gives, hex, unhex};
 
 pub const GROUP: Group = Group {
     file: "primitives",
@@ -23,7 +23,10 @@ fn make() -> Value {
     let number = |n: u64| gives(&n.to_string(), bytes(varint(n)), n.to_string());
     let signed =
         |n: i64, encoded: u64| gives(&n.to_string(), bytes(varint(encoded)), n.to_string());
-    let text = |name: &str, content: &[u8]| json!({ "name": name, "hex": hex(crate::by_hand::bytes(content)), "limit": 16 });
+    let text = |content: &[u8]| {
+        let encoded = crate::by_hand::bytes(content);
+        json!({ "hex": hex(encoded), "limit": 16 })
+    };
     let pad = |len: usize| gives(&len.to_string(), json!({ "len": len }), padded(len));
     let (key, nonce, secret) = (some::<32>(1), some::<24>(2), some::<32>(3));
     let sealed = seal(&key, &nonce, b"place", b"some content");
@@ -32,7 +35,10 @@ fn make() -> Value {
         json!({ "key": key, "nonce": nonce, "associated": associated, "sealed": hex(sealed) })
     };
     let to = seal_to(&some(4), &public(&secret), b"for whom", &some::<32>(5));
-    let opened_to = |associated: &[u8], sealed: &[u8]| json!({ "secret": hex(secret), "associated": hex(associated), "sealed": hex(sealed) });
+    let opened_to = |associated: &[u8], sealed: &[u8]| {
+        let (secret, associated) = (hex(secret), hex(associated));
+        json!({ "secret": secret, "associated": associated, "sealed": hex(sealed) })
+    };
     let flipped = |sealed: &[u8], at: usize| {
         let mut sealed = sealed.to_vec();
         sealed[at] ^= 1;
@@ -56,59 +62,127 @@ fn make() -> Value {
         fails("2^63 and a zero byte", "bad", bytes([[0x80; 9].as_slice(), &[0x80, 0]].concat())),
         fails("a byte follows", "bad", bytes([1, 1])),
     ]);
-    json!({
-        "varints": varints,
-        "signed": [
-            signed(0, 0), signed(-1, 1), signed(1, 2), signed(-2, 3), signed(64, 128),
-            signed(i64::MAX, u64::MAX - 1), signed(i64::MIN, u64::MAX),
+    file(
+        json!({}),
+        [
+            ("varints", varints),
+            (
+                "signed",
+                vec![
+                    signed(0, 0),
+                    signed(-1, 1),
+                    signed(1, 2),
+                    signed(-2, 3),
+                    signed(64, 128),
+                    signed(i64::MAX, u64::MAX - 1),
+                    signed(i64::MIN, u64::MAX),
+                ],
+            ),
+            (
+                "times",
+                vec![
+                    gives("1970", bytes([0, 0]), json!({ "seconds": "0", "nanoseconds": 0 })),
+                    gives(
+                        "half a second before",
+                        bytes([&[1][..], &varint(500_000_000)].concat()),
+                        json!({ "seconds": "-1", "nanoseconds": 500_000_000 }),
+                    ),
+                    gives(
+                        "last nanosecond",
+                        bytes([&[2][..], &varint(999_999_999)].concat()),
+                        json!({ "seconds": "1", "nanoseconds": 999_999_999 }),
+                    ),
+                    fails(
+                        "one nanosecond too many",
+                        "too-large",
+                        bytes([&[2][..], &varint(1_000_000_000)].concat()),
+                    ),
+                    fails("no nanoseconds", "truncated", bytes([2])),
+                ],
+            ),
+            (
+                "texts",
+                vec![
+                    gives("empty", text(b""), ""),
+                    gives("ascii", text(b"host"), "host"),
+                    gives(
+                        "two languages",
+                        text("h\u{f6}st \u{4e3b}".as_bytes()),
+                        "h\u{f6}st \u{4e3b}",
+                    ),
+                    gives("a control character", text(b"a\x1b[2J"), "a\u{1b}[2J"),
+                    gives("sixteen bytes", text(&[b'x'; 16]), "x".repeat(16)),
+                    fails("seventeen bytes", "too-large", text(&[b'x'; 17])),
+                    fails("no utf-8", "bad", text(b"\xff")),
+                    fails("a surrogate", "bad", text(b"\xed\xa0\x80")),
+                    fails("an overlong slash", "bad", text(b"\xc0\xaf")),
+                    fails("too short", "truncated", json!({ "hex": "0461", "limit": 16 })),
+                ],
+            ),
+            (
+                "padding",
+                vec![
+                    pad(0),
+                    pad(1),
+                    pad(255),
+                    pad(256),
+                    pad(257),
+                    pad(32_767),
+                    pad(32_768),
+                    pad(65_535),
+                    pad(65_536),
+                    pad(65_537),
+                    pad(1 << 20),
+                    pad((1 << 20) + 1),
+                    pad(1_000_001),
+                    pad(16 << 20),
+                ],
+            ),
+            (
+                "keyed_hashes",
+                vec![
+                    gives(
+                        "empty",
+                        json!({ "key": hex(key), "message": "" }),
+                        hex(keyed_hash(&key, b"")),
+                    ),
+                    gives(
+                        "text",
+                        json!({ "key": hex(key), "message": hex("text") }),
+                        hex(keyed_hash(&key, b"text")),
+                    ),
+                ],
+            ),
+            (
+                "derivations",
+                vec![gives(
+                    "key check",
+                    json!({ "context": "holdall 1 key check", "material": hex(key) }),
+                    hex(derive("holdall 1 key check", &key)),
+                )],
+            ),
+            (
+                "sealed",
+                vec![
+                    gives("good", opened(b"place", &sealed), hex("some content")),
+                    gives("empty", opened(b"", &seal(&key, &nonce, b"", b"")), ""),
+                    fails("other associated data", "tag", opened(b"elsewhere", &sealed)),
+                    fails("ciphertext changed", "tag", opened(b"place", &flipped(&sealed, 3))),
+                    fails("tag changed", "tag", opened(b"place", &flipped(&sealed, 20))),
+                ],
+            ),
+            (
+                "sealed_to",
+                vec![
+                    gives("good", opened_to(b"for whom", &to), hex(some::<32>(5))),
+                    fails("other associated data", "tag", opened_to(b"for another", &to)),
+                    fails("ephemeral key changed", "tag", opened_to(b"for whom", &flipped(&to, 0))),
+                    fails("content changed", "tag", opened_to(b"for whom", &flipped(&to, 40))),
+                    fails("ephemeral key zero", "tag", opened_to(b"for whom", &zero)),
+                ],
+            ),
         ],
-        "times": [
-            gives("1970", bytes([0, 0]), json!({ "seconds": "0", "nanoseconds": 0 })),
-            gives("half a second before", bytes([&[1][..], &varint(500_000_000)].concat()),
-                json!({ "seconds": "-1", "nanoseconds": 500_000_000 })),
-            gives("last nanosecond", bytes([&[2][..], &varint(999_999_999)].concat()),
-                json!({ "seconds": "1", "nanoseconds": 999_999_999 })),
-            fails("one nanosecond too many", "too-large", bytes([&[2][..], &varint(1_000_000_000)].concat())),
-            fails("no nanoseconds", "truncated", bytes([2])),
-        ],
-        "texts": [
-            gives("empty", text("", b""), ""),
-            gives("ascii", text("", b"host"), "host"),
-            gives("two languages", text("", "h\u{f6}st \u{4e3b}".as_bytes()), "h\u{f6}st \u{4e3b}"),
-            gives("a control character", text("", b"a\x1b[2J"), "a\u{1b}[2J"),
-            gives("sixteen bytes", text("", &[b'x'; 16]), "x".repeat(16)),
-            fails("seventeen bytes", "too-large", text("", &[b'x'; 17])),
-            fails("no utf-8", "bad", text("", b"\xff")),
-            fails("a surrogate", "bad", text("", b"\xed\xa0\x80")),
-            fails("an overlong slash", "bad", text("", b"\xc0\xaf")),
-            fails("too short", "truncated", json!({ "hex": "0461", "limit": 16 })),
-        ],
-        "padding": [
-            pad(0), pad(1), pad(255), pad(256), pad(257), pad(32_767), pad(32_768), pad(65_535),
-            pad(65_536), pad(65_537), pad(1 << 20), pad((1 << 20) + 1), pad(1_000_001), pad(16 << 20),
-        ],
-        "keyed_hashes": [
-            gives("empty", json!({ "key": hex(key), "message": "" }), hex(keyed_hash(&key, b""))),
-            gives("text", json!({ "key": hex(key), "message": hex("text") }), hex(keyed_hash(&key, b"text"))),
-        ],
-        "derivations": [gives("key check",
-            json!({ "context": "holdall 1 key check", "material": hex(key) }),
-            hex(derive("holdall 1 key check", &key)))],
-        "sealed": [
-            gives("good", opened(b"place", &sealed), hex("some content")),
-            gives("empty", opened(b"", &seal(&key, &nonce, b"", b"")), ""),
-            fails("other associated data", "tag", opened(b"elsewhere", &sealed)),
-            fails("ciphertext changed", "tag", opened(b"place", &flipped(&sealed, 3))),
-            fails("tag changed", "tag", opened(b"place", &flipped(&sealed, 20))),
-        ],
-        "sealed_to": [
-            gives("good", opened_to(b"for whom", &to), hex(some::<32>(5))),
-            fails("other associated data", "tag", opened_to(b"for another", &to)),
-            fails("ephemeral key changed", "tag", opened_to(b"for whom", &flipped(&to, 0))),
-            fails("content changed", "tag", opened_to(b"for whom", &flipped(&to, 40))),
-            fails("ephemeral key zero", "tag", opened_to(b"for whom", &zero)),
-        ],
-    })
+    )
 }
 
 fn run(_: &Value, list: &str, case: &Value) -> Outcome {
@@ -181,11 +255,19 @@ fn make_ids() -> Value {
     };
     let short = |kind: &str, plain: &[u8]| case(kind, plain, json!({ "plain": hex(plain) }));
     let long = |kind: &str, len: usize| case(kind, &vec![b'a'; len], json!({ "plain_len": len }));
-    json!({
-        "bundle": hex(keys.bundle()),
-        "ids": [
-            short("data", b""), short("tree", b""), short("data", b"R"), short("tree", b"E"),
-            long("data", 1025), long("data", 1 << 20), long("tree", 1 << 20),
-        ],
-    })
+    file(
+        json!({"bundle": hex(keys.bundle())}),
+        [(
+            "ids",
+            vec![
+                short("data", b""),
+                short("tree", b""),
+                short("data", b"R"),
+                short("tree", b"E"),
+                long("data", 1025),
+                long("data", 1 << 20),
+                long("tree", 1 << 20),
+            ],
+        )],
+    )
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::time;
 use crate::by_hand::varint;
-use crate::cases::{Group, Outcome, bytes, fails, gives, good, hex, unhex};
+use crate::cases::{Group, Outcome, bytes, fails, file, gives, good, hex, unhex};
 
 pub const GROUP: Group =
     Group { file: "sessions", about: "sessions, plans, sweeps: hex is a payload.", make, run };
@@ -45,25 +45,42 @@ fn make() -> Value {
     let plan = [&[2][..], &a, &b, &[1], &s].concat();
     let says = json!({ "condemned": [hex(a), hex(b)], "marked": [hex(s)] });
     let sweep = [&[1][..], &b].concat();
-    json!({
-        "sessions": sessions,
-        "plans": [
-            gives("two packs, one snapshot", bytes(&plan), says.clone()),
-            gives("bytes behind the fields", bytes([&plan[..], b"later"].concat()), says),
-            gives("empty", bytes([0, 0]), json!({ "condemned": [], "marked": [] })),
-            fails("too many packs", "too-large", bytes(varint((1 << 20) + 1))),
-            fails("too many snapshots", "too-large", bytes([vec![0], varint((1 << 20) + 1)].concat())),
-            fails("cut short", "truncated", bytes(&plan[..plan.len() - 1])),
-            fails("no snapshots", "truncated", bytes([0])),
+    file(
+        json!({}),
+        [
+            ("sessions", sessions),
+            (
+                "plans",
+                vec![
+                    gives("two packs, one snapshot", bytes(&plan), says.clone()),
+                    gives("bytes behind the fields", bytes([&plan[..], b"later"].concat()), says),
+                    gives("empty", bytes([0, 0]), json!({ "condemned": [], "marked": [] })),
+                    fails("too many packs", "too-large", bytes(varint((1 << 20) + 1))),
+                    fails(
+                        "too many snapshots",
+                        "too-large",
+                        bytes([vec![0], varint((1 << 20) + 1)].concat()),
+                    ),
+                    fails("cut short", "truncated", bytes(&plan[..plan.len() - 1])),
+                    fails("no snapshots", "truncated", bytes([0])),
+                ],
+            ),
+            (
+                "sweeps",
+                vec![
+                    gives("one pack", bytes(&sweep), json!([hex(b)])),
+                    gives("none", bytes([0]), json!([])),
+                    gives(
+                        "bytes behind the fields",
+                        bytes([&sweep[..], b"later"].concat()),
+                        json!([hex(b)]),
+                    ),
+                    fails("too many packs", "too-large", bytes(varint((1 << 20) + 1))),
+                    fails("cut short", "truncated", bytes(&sweep[..32])),
+                ],
+            ),
         ],
-        "sweeps": [
-            gives("one pack", bytes(&sweep), json!([hex(b)])),
-            gives("none", bytes([0]), json!([])),
-            gives("bytes behind the fields", bytes([&sweep[..], b"later"].concat()), json!([hex(b)])),
-            fails("too many packs", "too-large", bytes(varint((1 << 20) + 1))),
-            fails("cut short", "truncated", bytes(&sweep[..32])),
-        ],
-    })
+    )
 }
 
 fn run(_: &Value, list: &str, case: &Value) -> Outcome {

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{REPOSITORY, keys, some, time};
 use crate::by_hand::{Keys, Slot, derive};
-use crate::cases::{Class, Group, Outcome, array, bytes, fails, gives, good, hex, unhex};
+use crate::cases::{Class, Group, Outcome, array, bytes, fails, file, gives, good, hex, unhex};
 
 pub const GROUP: Group = Group {
     file: "slots",
@@ -79,11 +79,12 @@ fn make() -> Value {
         keys: keys.clone(),
         about: about.clone(),
     };
-    let said = json!({ "label": "label", "host": "host", "created": time(Time::from_seconds(1_800_000_000)) });
+    let created = time(Time::from_seconds(1_800_000_000));
+    let said = json!({ "label": "label", "host": "host", "created": created });
     let opened =
         |bundle: &Keys, said: &Value| json!({ "bundle": hex(bundle.bundle()), "about": said });
     let password = slot(1, costs, password_key("p\u{e4}ss".as_bytes(), &salt, costs));
-    let file = slot(2, [0; 3], derive("holdall 1 key file", &[salt, KEY_FILE].concat()));
+    let by_key = slot(2, [0; 3], derive("holdall 1 key file", &[salt, KEY_FILE].concat()));
     let code = slot(3, [0; 3], derive("holdall 1 recovery code", &[&salt[..], &CODE].concat()));
     let by_password =
         |slot: &Slot, password: &str| json!({ "object": hex(slot.object()), "password": password });
@@ -91,11 +92,11 @@ fn make() -> Value {
     let by_code =
         |slot: &Slot| json!({ "object": hex(slot.object()), "recovery_code": code_text(&CODE) });
     let changed = |change: &dyn Fn(&mut Slot)| {
-        let mut slot = file.clone();
+        let mut slot = by_key.clone();
         change(&mut slot);
         by_file(&slot.object())
     };
-    let object = file.object();
+    let object = by_key.object();
     let with_byte = |at: usize, value: u8| {
         let mut object = object.clone();
         object[at] = value;
@@ -105,7 +106,7 @@ fn make() -> Value {
     let fewer = Keys(keys.0.iter().filter(|(p, ..)| [1, 2, 5, 8].contains(p)).cloned().collect());
     let without_pin = Keys(keys.0.iter().filter(|(p, ..)| *p != 8).cloned().collect());
     let more = Keys([keys.0.clone(), vec![(99, 3, [1; 32])]].concat());
-    let mut said_more = file.clone();
+    let mut said_more = by_key.clone();
     said_more.about.extend(b"later");
     let about_changed = {
         let mut object = object.clone();
@@ -139,80 +140,128 @@ fn make() -> Value {
     let (usual_file, usual_code) = (key_file_text(), code_text(&CODE));
     let entry = |p: u8, g: u32| (p, g, [p; 32]);
     let two = |a, b| bytes(Keys(vec![a, b]).bundle());
-    json!({
-        "repository": hex(REPOSITORY),
-        "slots": [
-            gives("password", by_password(&password, "p\u{e4}ss"), opened(&keys, &said)),
-            gives("key file", by_file(&object), opened(&keys, &said)),
-            gives("recovery code", by_code(&code), opened(&keys, &said)),
-            gives("fewer keys", changed(&|s| s.keys = fewer.clone()), opened(&fewer, &said)),
-            gives("a purpose that is not known", changed(&|s| s.keys = more.clone()), opened(&keys, &said)),
-            gives("bytes behind what it says", by_file(&said_more.object()), opened(&keys, &said)),
-            gives("what it says was changed", by_file(&about_changed), opened(&keys, &Value::Null)),
-            fails("costs of a slot without password", "bad", changed(&|s| s.costs = [9, 9, 9])),
-            fails("wrong password", "wrong-secret", by_password(&password, "pass")),
-            fails("wrong key file", "wrong-secret", changed(&|s| s.slot_key = [1; 32])),
-            fails("keys of somebody else", "tag", changed(&|s| s.keys = theirs.clone())),
-            fails("keys without purpose 8", "no-key", changed(&|s| s.keys = without_pin.clone())),
-            fails("pin of somebody else", "tag", changed(&|s| s.pinned = theirs.clone())),
-            fails("slot id changed", "tag", with_byte(44, 0)),
-            fails("public key changed", "tag", with_byte(136, 0)),
-            fails("salt changed", "wrong-secret", with_byte(88, 0)),
-            fails("check changed", "wrong-secret", with_byte(120, 0)),
-            fails("wrapped changed", "tag", with_byte(200, 0)),
-            fails("bundle changed", "tag", with_byte(400, 0)),
-            fails("of another repository", "bad", changed(&|s| s.repository = [1; 32])),
-            fails("magic", "magic", with_byte(0, 0)),
-            fails("version 2", "newer", changed(&|s| s.version = 2)),
-            fails("version 0", "bad", changed(&|s| s.version = 0)),
-            fails("a kind that is not known", "newer", changed(&|s| s.kind = 9)),
-            fails("reserved byte", "bad", with_byte(11, 1)),
-            fails("a byte follows", "bad", by_file(&[&object[..], &[0]].concat())),
-            fails("cut in the head", "truncated", by_file(&object[..150])),
-            fails("cut in the bundle", "truncated", by_file(&object[..300])),
-            fails("cut in what it says", "truncated", by_file(&object[..object.len() - 1])),
-            fails("memory below the limit", "bad", cost(8191, 1, 1)),
-            fails("memory over the limit", "bad", cost((1 << 20) + 1, 1, 1)),
-            fails("no passes", "bad", cost(8192, 0, 1)),
-            fails("too many passes", "bad", cost(8192, 65, 1)),
-            fails("no lanes", "bad", cost(8192, 1, 0)),
-            fails("too many lanes", "bad", cost(8192, 1, 17)),
+    file(
+        json!({"repository": hex(REPOSITORY)}),
+        [
+            (
+                "slots",
+                vec![
+                    gives("password", by_password(&password, "p\u{e4}ss"), opened(&keys, &said)),
+                    gives("key file", by_file(&object), opened(&keys, &said)),
+                    gives("recovery code", by_code(&code), opened(&keys, &said)),
+                    gives(
+                        "fewer keys",
+                        changed(&|s| s.keys = fewer.clone()),
+                        opened(&fewer, &said),
+                    ),
+                    gives(
+                        "a purpose that is not known",
+                        changed(&|s| s.keys = more.clone()),
+                        opened(&keys, &said),
+                    ),
+                    gives(
+                        "bytes behind what it says",
+                        by_file(&said_more.object()),
+                        opened(&keys, &said),
+                    ),
+                    gives(
+                        "what it says was changed",
+                        by_file(&about_changed),
+                        opened(&keys, &Value::Null),
+                    ),
+                    fails(
+                        "costs of a slot without password",
+                        "bad",
+                        changed(&|s| s.costs = [9, 9, 9]),
+                    ),
+                    fails("wrong password", "wrong-secret", by_password(&password, "pass")),
+                    fails("wrong key file", "wrong-secret", changed(&|s| s.slot_key = [1; 32])),
+                    fails("keys of somebody else", "tag", changed(&|s| s.keys = theirs.clone())),
+                    fails(
+                        "keys without purpose 8",
+                        "no-key",
+                        changed(&|s| s.keys = without_pin.clone()),
+                    ),
+                    fails("pin of somebody else", "tag", changed(&|s| s.pinned = theirs.clone())),
+                    fails("slot id changed", "tag", with_byte(44, 0)),
+                    fails("public key changed", "tag", with_byte(136, 0)),
+                    fails("salt changed", "wrong-secret", with_byte(88, 0)),
+                    fails("check changed", "wrong-secret", with_byte(120, 0)),
+                    fails("wrapped changed", "tag", with_byte(200, 0)),
+                    fails("bundle changed", "tag", with_byte(400, 0)),
+                    fails("of another repository", "bad", changed(&|s| s.repository = [1; 32])),
+                    fails("magic", "magic", with_byte(0, 0)),
+                    fails("version 2", "newer", changed(&|s| s.version = 2)),
+                    fails("version 0", "bad", changed(&|s| s.version = 0)),
+                    fails("a kind that is not known", "newer", changed(&|s| s.kind = 9)),
+                    fails("reserved byte", "bad", with_byte(11, 1)),
+                    fails("a byte follows", "bad", by_file(&[&object[..], &[0]].concat())),
+                    fails("cut in the head", "truncated", by_file(&object[..150])),
+                    fails("cut in the bundle", "truncated", by_file(&object[..300])),
+                    fails("cut in what it says", "truncated", by_file(&object[..object.len() - 1])),
+                    fails("memory below the limit", "bad", cost(8191, 1, 1)),
+                    fails("memory over the limit", "bad", cost((1 << 20) + 1, 1, 1)),
+                    fails("no passes", "bad", cost(8192, 0, 1)),
+                    fails("too many passes", "bad", cost(8192, 65, 1)),
+                    fails("no lanes", "bad", cost(8192, 1, 0)),
+                    fails("too many lanes", "bad", cost(8192, 1, 17)),
+                ],
+            ),
+            (
+                "key_files",
+                vec![
+                    file_case("usual", &usual_file),
+                    file_case("no line end", usual_file.trim()),
+                    file_case("white space around", &format!(" \t{}\r\n\n", usual_file.trim())),
+                    file_case(
+                        "upper case",
+                        &format!("holdall-key-1-{}", hex(KEY_FILE).to_uppercase()),
+                    ),
+                    no("empty", ""),
+                    no("no prefix", &hex(KEY_FILE)),
+                    no("another prefix", &usual_file.replace("-1-", "-2-")),
+                    no("a digit too few", usual_file.trim().trim_end_matches('5')),
+                    no("a digit too many", &format!("{}0", usual_file.trim())),
+                    no("no digit", &usual_file.replace("a5a5\n", "a5ag\n").replace("a5\n", "ag\n")),
+                ],
+            ),
+            (
+                "recovery_codes",
+                vec![
+                    code_case("usual", &usual_code),
+                    code_case("lower case", &usual_code.to_lowercase()),
+                    code_case("no dashes", &usual_code.replace('-', "")),
+                    code_case("blanks", &format!(" {}\r\n", usual_code.replace('-', " \t"))),
+                    code_case(
+                        "letters that look like digits",
+                        &usual_code.replace('0', "o").replace('1', "l"),
+                    ),
+                    no("a digit wrong", &wrong_code),
+                    no("a digit too few", &usual_code[1..]),
+                    no("a digit too many", &format!("{usual_code}0")),
+                    no("a U", &format!("U{}", &usual_code[1..])),
+                    no("empty", ""),
+                ],
+            ),
+            (
+                "bundles",
+                vec![
+                    good("all", bytes(keys.bundle())),
+                    good("none", bytes([])),
+                    gives(
+                        "unknown purposes",
+                        two(entry(8, 0), entry(200, 1)),
+                        hex(Keys(vec![entry(8, 0)]).bundle()),
+                    ),
+                    fails("twice", "bad", two(entry(3, 1), entry(3, 1))),
+                    fails("generations in disorder", "bad", two(entry(3, 1), entry(3, 0))),
+                    fails("purposes in disorder", "bad", two(entry(4, 0), entry(3, 0))),
+                    fails("unknown purposes in disorder", "bad", two(entry(201, 0), entry(200, 0))),
+                    fails("a byte too many", "bad", bytes([keys.bundle(), vec![0]].concat())),
+                ],
+            ),
         ],
-        "key_files": [
-            file_case("usual", &usual_file),
-            file_case("no line end", usual_file.trim()),
-            file_case("white space around", &format!(" \t{}\r\n\n", usual_file.trim())),
-            file_case("upper case", &format!("holdall-key-1-{}", hex(KEY_FILE).to_uppercase())),
-            no("empty", ""),
-            no("no prefix", &hex(KEY_FILE)),
-            no("another prefix", &usual_file.replace("-1-", "-2-")),
-            no("a digit too few", usual_file.trim().trim_end_matches('5')),
-            no("a digit too many", &format!("{}0", usual_file.trim())),
-            no("no digit", &usual_file.replace("a5a5\n", "a5ag\n").replace("a5\n", "ag\n")),
-        ],
-        "recovery_codes": [
-            code_case("usual", &usual_code),
-            code_case("lower case", &usual_code.to_lowercase()),
-            code_case("no dashes", &usual_code.replace('-', "")),
-            code_case("blanks", &format!(" {}\r\n", usual_code.replace('-', " \t"))),
-            code_case("letters that look like digits", &usual_code.replace('0', "o").replace('1', "l")),
-            no("a digit wrong", &wrong_code),
-            no("a digit too few", &usual_code[1..]),
-            no("a digit too many", &format!("{usual_code}0")),
-            no("a U", &format!("U{}", &usual_code[1..])),
-            no("empty", ""),
-        ],
-        "bundles": [
-            good("all", bytes(keys.bundle())),
-            good("none", bytes([])),
-            gives("unknown purposes", two(entry(8, 0), entry(200, 1)), hex(Keys(vec![entry(8, 0)]).bundle())),
-            fails("twice", "bad", two(entry(3, 1), entry(3, 1))),
-            fails("generations in disorder", "bad", two(entry(3, 1), entry(3, 0))),
-            fails("purposes in disorder", "bad", two(entry(4, 0), entry(3, 0))),
-            fails("unknown purposes in disorder", "bad", two(entry(201, 0), entry(200, 0))),
-            fails("a byte too many", "bad", bytes([keys.bundle(), vec![0]].concat())),
-        ],
-    })
+    )
 }
 
 fn run(file: &Value, list: &str, case: &Value) -> Outcome {

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use super::{keys, ring, time};
 use crate::by_hand::{derive, keyed_hash, varint};
-use crate::cases::{Group, Outcome, bytes, fails, gives, good, hex, unhex};
+use crate::cases::{Group, Outcome, bytes, fails, file, gives, good, hex, unhex};
 
 pub const GROUP: Group = Group {
     file: "snapshots",
-    about: "snapshots, notes, forgotten: hex is a payload; paths in results are in hex; a note of a \
-            kind that is ignored gives \"ignored\". line_hashes: the hash by which a later snapshot names \
-            the one with this payload, by the keys of bundle.",
+    about: "snapshots, notes, forgotten: hex is a payload; paths in results are in hex; a note of \
+            a kind that is ignored gives \"ignored\". line_hashes: the hash by which a later \
+            snapshot names the one with this payload, by the keys of bundle.",
     make,
     run,
 };
@@ -150,37 +150,70 @@ fn make() -> Value {
     };
     let keys = keys();
     let line_key = derive("holdall 1 line of snapshots", &keys.get(8, 0));
-    json!({
-        "bundle": hex(keys.bundle()),
-        "snapshots": [
-            gives("all fields", bytes(&payload), render(&snapshot())),
-            good("empty fields", bytes(Snapshot::default().encode())),
-            good("bytes behind the fields", bytes([&payload[..], b"later"].concat())),
-            good("farthest zone", with(&|s| s.offset_minutes = 1560)),
-            fails("zone too far", "bad", with(&|s| s.offset_minutes = -1561)),
-            fails("root with a hole", "bad", with(&|s| s.root = hole.clone())),
-            fails("a kind that is not known", "bad", byte(kind_at, 4)),
-            fails("host is no utf-8", "bad", byte(9, 0xff)),
-            fails("host over the limit", "too-large", bytes([&payload[..8], &varint(65_537)].concat())),
-            fails("too many tags", "too-large", bytes([&payload[..kind_at + 1], &[0], &varint(65_537)].concat())),
-            fails("cut short", "truncated", bytes(&payload[..payload.len() - 1])),
-            fails("nothing", "truncated", bytes([])),
+    file(
+        json!({"bundle": hex(keys.bundle())}),
+        [
+            (
+                "snapshots",
+                vec![
+                    gives("all fields", bytes(&payload), render(&snapshot())),
+                    good("empty fields", bytes(Snapshot::default().encode())),
+                    good("bytes behind the fields", bytes([&payload[..], b"later"].concat())),
+                    good("farthest zone", with(&|s| s.offset_minutes = 1560)),
+                    fails("zone too far", "bad", with(&|s| s.offset_minutes = -1561)),
+                    fails("root with a hole", "bad", with(&|s| s.root = hole.clone())),
+                    fails("a kind that is not known", "bad", byte(kind_at, 4)),
+                    fails("host is no utf-8", "bad", byte(9, 0xff)),
+                    fails(
+                        "host over the limit",
+                        "too-large",
+                        bytes([&payload[..8], &varint(65_537)].concat()),
+                    ),
+                    fails(
+                        "too many tags",
+                        "too-large",
+                        bytes([&payload[..kind_at + 1], &[0], &varint(65_537)].concat()),
+                    ),
+                    fails("cut short", "truncated", bytes(&payload[..payload.len() - 1])),
+                    fails("nothing", "truncated", bytes([])),
+                ],
+            ),
+            (
+                "notes",
+                vec![
+                    gives("all fields", bytes(&written), render_note(&note())),
+                    gives(
+                        "neither pinned nor to expire",
+                        bytes(plain.encode()),
+                        render_note(&plain),
+                    ),
+                    gives(
+                        "bytes behind the fields",
+                        bytes([&written[..], b"later"].concat()),
+                        render_note(&note()),
+                    ),
+                    gives("a kind that is ignored", bytes([2, 9, 9]), json!("ignored")),
+                    fails("cut short", "truncated", bytes(&written[..written.len() - 1])),
+                    fails("nothing", "truncated", bytes([])),
+                ],
+            ),
+            (
+                "forgotten",
+                vec![
+                    good("two snapshots", bytes(forgotten.encode())),
+                    good(
+                        "bytes behind the fields",
+                        bytes([&forgotten.encode()[..], b"later"].concat()),
+                    ),
+                    fails("cut short", "truncated", bytes(&forgotten.encode()[..90])),
+                ],
+            ),
+            (
+                "line_hashes",
+                vec![gives("all fields", bytes(&payload), hex(keyed_hash(&line_key, &payload)))],
+            ),
         ],
-        "notes": [
-            gives("all fields", bytes(&written), render_note(&note())),
-            gives("neither pinned nor to expire", bytes(plain.encode()), render_note(&plain)),
-            gives("bytes behind the fields", bytes([&written[..], b"later"].concat()), render_note(&note())),
-            gives("a kind that is ignored", bytes([2, 9, 9]), json!("ignored")),
-            fails("cut short", "truncated", bytes(&written[..written.len() - 1])),
-            fails("nothing", "truncated", bytes([])),
-        ],
-        "forgotten": [
-            good("two snapshots", bytes(forgotten.encode())),
-            good("bytes behind the fields", bytes([&forgotten.encode()[..], b"later"].concat())),
-            fails("cut short", "truncated", bytes(&forgotten.encode()[..90])),
-        ],
-        "line_hashes": [gives("all fields", bytes(&payload), hex(keyed_hash(&line_key, &payload)))],
-    })
+    )
 }
 
 fn run(file: &Value, list: &str, case: &Value) -> Outcome {
@@ -195,7 +228,8 @@ fn run(file: &Value, list: &str, case: &Value) -> Outcome {
                 .iter()
                 .map(|(id, client, n)| json!([id.to_hex(), client.to_hex(), n.to_string()]))
                 .collect();
-            json!({ "time": time(f.time), "host": f.host, "client": f.client.to_hex(), "snapshots": snapshots })
+            let (time, client) = (time(f.time), f.client.to_hex());
+            json!({ "time": time, "host": f.host, "client": client, "snapshots": snapshots })
         }
         _ => hex(ring(file).snapshot_hash(&payload)?).into(),
     })

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::time;
 use crate::by_hand::{bytes as length_and, varint};
-use crate::cases::{Group, Outcome, fails, good, hex, unhex};
+use crate::cases::{Group, Outcome, fails, file, good, hex, unhex};
 
 pub const GROUP: Group = Group {
     file: "trees",
@@ -43,10 +43,10 @@ fn render(entry: &Entry) -> Value {
     let xattrs: Vec<Value> =
         m.xattrs.iter().map(|x| json!([hex(&x.name), hex(&x.value)])).collect();
     json!({
-        "name": hex(&entry.name), "kind": kind, "more": more, "mode": m.mode, "uid": m.uid, "gid": m.gid,
-        "user": hex(&m.user), "group": hex(&m.group), "mtime": time(m.mtime), "ctime": time(m.ctime),
-        "inode": m.inode.to_string(), "links": m.links.to_string(), "device": m.device.to_string(),
-        "xattrs": xattrs,
+        "name": hex(&entry.name), "kind": kind, "more": more, "mode": m.mode, "uid": m.uid,
+        "gid": m.gid, "user": hex(&m.user), "group": hex(&m.group), "mtime": time(m.mtime),
+        "ctime": time(m.ctime), "inode": m.inode.to_string(), "links": m.links.to_string(),
+        "device": m.device.to_string(), "xattrs": xattrs,
     })
 }
 
@@ -136,70 +136,154 @@ fn make() -> Value {
     let list = |refs: &Refs, depth: u8| json!({ "hex": hex(refs.encode_chunk()), "depth": depth });
     let list_raw =
         |content: &[u8], depth: u8| json!({ "hex": hex([b"R", content].concat()), "depth": depth });
-    json!({
-        "chunks": [
-            good("all kinds", all.clone()),
-            good("nothing", entries(&[])),
-            good("after a smaller name", after(b"Z", one(b"a"))),
-            good("after a prefix of it", after(b"a", one(b"aa"))),
-            good("a made by hand", raw(&[plain_entry(b"a", 4, 0, b"")])),
-            good("flags that are not known", raw(&[plain_entry(b"a", 5, 0x7e, b"")])),
-            good("unstable on what is no file", raw(&[plain_entry(b"a", 5, 1, b"")])),
-            good("bytes behind the fields", raw(&[plain_entry(b"a", 4, 0, b"later"), plain_entry(b"b", 4, 0, b"")])),
-            good("the longest name", one(&[b'n'; 4096])),
-            good("a long target", link(&[b't'; 4096])),
-            good("no links", with(&|m| m.links = 0)),
-            fails("no tag", "truncated", json!({ "hex": "", "previous": null })),
-            fails("a list", "magic", json!({ "hex": "520000", "previous": null })),
-            fails("cut in the last entry", "truncated", cut),
-            fails("the same name twice", "bad", entries(&[fifo(b"a"), fifo(b"a")])),
-            fails("names in disorder", "bad", entries(&[fifo(b"b"), fifo(b"a")])),
-            fails("bytes compared as signed", "bad", entries(&[fifo(b"\xff"), fifo(b"a")])),
-            fails("after the same name", "bad", after(b"a", one(b"a"))),
-            fails("after a greater name", "bad", after(b"b", one(b"a"))),
-            fails("empty name", "bad", one(b"")),
-            fails("dot", "bad", one(b".")),
-            fails("dot dot", "bad", one(b"..")),
-            fails("slash", "bad", one(b"a/b")),
-            fails("NUL", "bad", one(b"a\0")),
-            fails("name over the limit", "too-large", one(&[b'n'; 4097])),
-            fails("empty target", "bad", link(b"")),
-            fails("NUL in a target", "bad", link(b"a\0b")),
-            fails("target over the limit", "too-large", raw(&[plain_entry(b"l", 3, 0, &varint(65_537))])),
-            fails("mode over the limit", "too-large", with(&|m| m.mode = 0o10000)),
-            fails("owner's name over the limit", "too-large", with(&|m| m.user = vec![b'u'; 1025].into())),
-            fails("nanoseconds over the limit", "too-large", with(&|m| m.mtime.nanoseconds = 1_000_000_000)),
-            fails("attributes in disorder", "bad", attributes(&[b"user.b", b"user.a"])),
-            fails("attribute twice", "bad", attributes(&[b"user.a", b"user.a"])),
-            fails("attribute without name", "bad", attributes(&[b""])),
-            fails("attribute with NUL", "bad", attributes(&[b"user\0"])),
-            fails("attribute's name over the limit", "too-large", attributes(&[&[b'x'; 1025]])),
-            fails("a kind that is not known", "newer", raw(&[plain_entry(b"a", 8, 0, b"")])),
-            fails("kind 0", "newer", raw(&[plain_entry(b"a", 0, 0, b"")])),
-            fails("owner over 32 bits", "too-large", raw(&[length_and(&[&[1, b'a', 4, 0, 0][..], &varint(1 << 32), &[0; 10]].concat())])),
-            fails("a field beyond the entry", "truncated", raw(&[plain_entry(b"a", 3, 0, &[9, b'x'])])),
-            fails("entry over the limit", "too-large", raw(&[varint((4 << 20) + 1)])),
-            fails("hole in a listing", "bad", directory(&hole)),
-            fails("depth over the limit", "too-large", directory(&Refs { depth: 9, refs: vec![] })),
-            fails("reference without length", "bad", directory(&Refs { depth: 0, refs: vec![chunk(1, 0)] })),
+    file(
+        json!({}),
+        [
+            (
+                "chunks",
+                vec![
+                    good("all kinds", all.clone()),
+                    good("nothing", entries(&[])),
+                    good("after a smaller name", after(b"Z", one(b"a"))),
+                    good("after a prefix of it", after(b"a", one(b"aa"))),
+                    good("a made by hand", raw(&[plain_entry(b"a", 4, 0, b"")])),
+                    good("flags that are not known", raw(&[plain_entry(b"a", 5, 0x7e, b"")])),
+                    good("unstable on what is no file", raw(&[plain_entry(b"a", 5, 1, b"")])),
+                    good(
+                        "bytes behind the fields",
+                        raw(&[plain_entry(b"a", 4, 0, b"later"), plain_entry(b"b", 4, 0, b"")]),
+                    ),
+                    good("the longest name", one(&[b'n'; 4096])),
+                    good("a long target", link(&[b't'; 4096])),
+                    good("no links", with(&|m| m.links = 0)),
+                    fails("no tag", "truncated", json!({ "hex": "", "previous": null })),
+                    fails("a list", "magic", json!({ "hex": "520000", "previous": null })),
+                    fails("cut in the last entry", "truncated", cut),
+                    fails("the same name twice", "bad", entries(&[fifo(b"a"), fifo(b"a")])),
+                    fails("names in disorder", "bad", entries(&[fifo(b"b"), fifo(b"a")])),
+                    fails("bytes compared as signed", "bad", entries(&[fifo(b"\xff"), fifo(b"a")])),
+                    fails("after the same name", "bad", after(b"a", one(b"a"))),
+                    fails("after a greater name", "bad", after(b"b", one(b"a"))),
+                    fails("empty name", "bad", one(b"")),
+                    fails("dot", "bad", one(b".")),
+                    fails("dot dot", "bad", one(b"..")),
+                    fails("slash", "bad", one(b"a/b")),
+                    fails("NUL", "bad", one(b"a\0")),
+                    fails("name over the limit", "too-large", one(&[b'n'; 4097])),
+                    fails("empty target", "bad", link(b"")),
+                    fails("NUL in a target", "bad", link(b"a\0b")),
+                    fails(
+                        "target over the limit",
+                        "too-large",
+                        raw(&[plain_entry(b"l", 3, 0, &varint(65_537))]),
+                    ),
+                    fails("mode over the limit", "too-large", with(&|m| m.mode = 0o10000)),
+                    fails(
+                        "owner's name over the limit",
+                        "too-large",
+                        with(&|m| m.user = vec![b'u'; 1025].into()),
+                    ),
+                    fails(
+                        "nanoseconds over the limit",
+                        "too-large",
+                        with(&|m| m.mtime.nanoseconds = 1_000_000_000),
+                    ),
+                    fails("attributes in disorder", "bad", attributes(&[b"user.b", b"user.a"])),
+                    fails("attribute twice", "bad", attributes(&[b"user.a", b"user.a"])),
+                    fails("attribute without name", "bad", attributes(&[b""])),
+                    fails("attribute with NUL", "bad", attributes(&[b"user\0"])),
+                    fails(
+                        "attribute's name over the limit",
+                        "too-large",
+                        attributes(&[&[b'x'; 1025]]),
+                    ),
+                    fails(
+                        "a kind that is not known",
+                        "newer",
+                        raw(&[plain_entry(b"a", 8, 0, b"")]),
+                    ),
+                    fails("kind 0", "newer", raw(&[plain_entry(b"a", 0, 0, b"")])),
+                    fails(
+                        "owner over 32 bits",
+                        "too-large",
+                        raw(&[length_and(
+                            &[&[1, b'a', 4, 0, 0][..], &varint(1 << 32), &[0; 10]].concat(),
+                        )]),
+                    ),
+                    fails(
+                        "a field beyond the entry",
+                        "truncated",
+                        raw(&[plain_entry(b"a", 3, 0, &[9, b'x'])]),
+                    ),
+                    fails("entry over the limit", "too-large", raw(&[varint((4 << 20) + 1)])),
+                    fails("hole in a listing", "bad", directory(&hole)),
+                    fails(
+                        "depth over the limit",
+                        "too-large",
+                        directory(&Refs { depth: 9, refs: vec![] }),
+                    ),
+                    fails(
+                        "reference without length",
+                        "bad",
+                        directory(&Refs { depth: 0, refs: vec![chunk(1, 0)] }),
+                    ),
+                ],
+            ),
+            (
+                "lists",
+                vec![
+                    good(
+                        "chunk and hole",
+                        list(
+                            &Refs { depth: 0, refs: vec![chunk(1, 65_536), Ref::Hole { len: 1 }] },
+                            0,
+                        ),
+                    ),
+                    good("depth 8", list(&Refs { depth: 8, refs: vec![chunk(1, 1 << 61)] }, 8)),
+                    good(
+                        "the longest stream",
+                        list(
+                            &Refs {
+                                depth: 2,
+                                refs: vec![chunk(1, 1 << 61), Ref::Hole { len: 1 << 61 }],
+                            },
+                            2,
+                        ),
+                    ),
+                    good("empty", list(&Refs::default(), 0)),
+                    fails(
+                        "over the longest stream",
+                        "bad",
+                        list(&Refs { depth: 2, refs: vec![chunk(1, 1 << 62), chunk(1, 1)] }, 2),
+                    ),
+                    fails(
+                        "lengths that overflow",
+                        "bad",
+                        list(
+                            &Refs { depth: 0, refs: vec![Ref::Hole { len: i64::MAX as u64 }; 3] },
+                            0,
+                        ),
+                    ),
+                    fails(
+                        "another depth",
+                        "bad",
+                        list(&Refs { depth: 1, refs: vec![chunk(1, 5)] }, 0),
+                    ),
+                    fails("depth 9", "too-large", list(&Refs { depth: 9, refs: vec![] }, 9)),
+                    fails("hole without length", "bad", list_raw(&[0, 1, 1], 0)),
+                    fails("a byte follows", "bad", list_raw(&[0, 0, 0], 0)),
+                    fails("no id", "truncated", list_raw(&[0, 1, 2, 7], 0)),
+                    fails(
+                        "too many",
+                        "too-large",
+                        list_raw(&[&[0][..], &varint(65_537)].concat(), 0),
+                    ),
+                    fails("entries", "magic", json!({ "hex": "450000", "depth": 0 })),
+                    fails("nothing", "truncated", json!({ "hex": "", "depth": 0 })),
+                ],
+            ),
         ],
-        "lists": [
-            good("chunk and hole", list(&Refs { depth: 0, refs: vec![chunk(1, 65_536), Ref::Hole { len: 1 }] }, 0)),
-            good("depth 8", list(&Refs { depth: 8, refs: vec![chunk(1, 1 << 61)] }, 8)),
-            good("the longest stream", list(&Refs { depth: 2, refs: vec![chunk(1, 1 << 61), Ref::Hole { len: 1 << 61 }] }, 2)),
-            good("empty", list(&Refs::default(), 0)),
-            fails("over the longest stream", "bad", list(&Refs { depth: 2, refs: vec![chunk(1, 1 << 62), chunk(1, 1)] }, 2)),
-            fails("lengths that overflow", "bad", list(&Refs { depth: 0, refs: vec![Ref::Hole { len: i64::MAX as u64 }; 3] }, 0)),
-            fails("another depth", "bad", list(&Refs { depth: 1, refs: vec![chunk(1, 5)] }, 0)),
-            fails("depth 9", "too-large", list(&Refs { depth: 9, refs: vec![] }, 9)),
-            fails("hole without length", "bad", list_raw(&[0, 1, 1], 0)),
-            fails("a byte follows", "bad", list_raw(&[0, 0, 0], 0)),
-            fails("no id", "truncated", list_raw(&[0, 1, 2, 7], 0)),
-            fails("too many", "too-large", list_raw(&[&[0][..], &varint(65_537)].concat(), 0)),
-            fails("entries", "magic", json!({ "hex": "450000", "depth": 0 })),
-            fails("nothing", "truncated", json!({ "hex": "", "depth": 0 })),
-        ],
-    })
+    )
 }
 
 fn run(_: &Value, list: &str, case: &Value) -> Outcome {
