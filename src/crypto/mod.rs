@@ -1,6 +1,7 @@
 //! Passwords to keys, chunk ids, sealing and opening. The only room that sees key bytes.
 //!
-//! Format: `format-spec/03-keys.md`, `format-spec/02-primitives.md`.
+//! Format: `format-spec/03-keys.md`, `format-spec/02-primitives.md`. Against whom, and against
+//! whom not: `format-spec/14-security.md`.
 
 mod keyring;
 mod seal;
