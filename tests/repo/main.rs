@@ -5,6 +5,7 @@
 mod support;
 
 mod backup;
+mod check;
 mod storage_local;
 mod storage_suite;
 mod storages_of_tests;
