@@ -6,6 +6,7 @@ mod support;
 
 mod backup;
 mod check;
+mod living;
 mod storage_local;
 mod storage_suite;
 mod storages_of_tests;

@@ -167,10 +167,7 @@ pub(super) fn needs(
 
 impl Walk<'_, '_> {
     fn tree(&mut self, root: &Refs) -> Result<(), OpsError> {
-        let mut open: Vec<Entries> = Vec::new();
-        if self.listing(root)? {
-            open.push(self.trees.entries(root).with_lists());
-        }
+        let mut open: Vec<Entries> = self.below(root)?.into_iter().collect();
         while let Some(entries) = open.last_mut() {
             if self.findings.progress.cancelled() {
                 return Err(OpsError::Cancelled);
@@ -185,11 +182,7 @@ impl Walk<'_, '_> {
                 // What is missing or damaged is noted by its chunk; the walk goes on behind it.
                 Some(Err(error)) => self.unreadable(error)?,
                 Some(Ok(entry)) => match entry.kind {
-                    EntryKind::Directory { listing } => {
-                        if self.listing(&listing)? {
-                            open.push(self.trees.entries(&listing).with_lists());
-                        }
-                    }
+                    EntryKind::Directory { listing } => open.extend(self.below(&listing)?),
                     EntryKind::File { content, .. } => self.content(&content)?,
                     _ => {}
                 },
@@ -207,6 +200,12 @@ impl Walk<'_, '_> {
             }
             error => Err(error.into()),
         }
+    }
+
+    /// The entries of a listing that was not walked before.
+    fn below(&mut self, listing: &Refs) -> Result<Option<Entries>, OpsError> {
+        let walk = self.listing(listing)?;
+        Ok(walk.then(|| self.trees.entries(listing).with_lists()))
     }
 
     /// Whether a listing is to be walked: one whose first chunk was met was walked before, and so

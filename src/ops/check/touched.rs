@@ -1,6 +1,6 @@
 //! Which files and directories of which snapshots need chunks that cannot be had.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::format::tree::{Entry, EntryKind, Ref, Refs};
@@ -39,7 +39,7 @@ pub(super) fn find(
     progress: &dyn Progress,
 ) -> Result<Vec<Touched>, OpsError> {
     let trees = TreeReader::new(repository);
-    let mut clean: HashMap<ChunkId, ()> = HashMap::new();
+    let mut clean: HashSet<ChunkId> = HashSet::new();
     let mut found = Vec::new();
     for record in records {
         snapshot(&trees, record, bad, &mut clean, &mut found, progress)?;
@@ -65,7 +65,7 @@ fn snapshot(
     trees: &TreeReader,
     record: &SnapshotRecord,
     bad: &HashSet<ChunkId>,
-    clean: &mut HashMap<ChunkId, ()>,
+    clean: &mut HashSet<ChunkId>,
     found: &mut Vec<Touched>,
     progress: &dyn Progress,
 ) -> Result<(), OpsError> {
@@ -99,11 +99,11 @@ fn snapshot(
                 path.push(b'/');
                 path.extend_from_slice(&entry.name);
                 match &entry.kind {
+                    EntryKind::Directory { listing }
+                        if name(listing).is_some_and(|id| clean.contains(&id)) => {}
                     EntryKind::Directory { listing } => {
-                        if name(listing).is_none_or(|id| !clean.contains_key(&id)) {
-                            let level = open_listing(listing, path.len(), found);
-                            open.push(level);
-                        }
+                        let level = open_listing(listing, path.len(), found);
+                        open.push(level);
                     }
                     _ if needs_bad(trees, &entry, bad) => touch(found, &path),
                     _ => {}
@@ -115,7 +115,7 @@ fn snapshot(
                     && clean.len() < CLEAN_MAX
                     && let Some(id) = level.listing
                 {
-                    clean.insert(id, ());
+                    clean.insert(id);
                 }
             }
         }
