@@ -1,6 +1,7 @@
 //! What can be done with a repository: one file per operation, each a plain function
 //! `x(repository, options, progress) -> Result<XReport, OpsError>`.
 
+pub mod probe;
 pub mod retention;
 pub mod select;
 
