@@ -6,7 +6,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::seal::public_key;
-use super::{CryptoError, Key};
+use super::{CryptoError, Key, NONCE_LEN, TAG_LEN, open_in_place, seal_in_place};
 use crate::id::ChunkId;
 use crate::limits;
 use crate::world::{World, random};
@@ -191,6 +191,38 @@ impl KeyRing {
         let key = self.get(Purpose::Config, 0)?.derive("holdall 1 line of snapshots");
         Ok(*blake3::keyed_hash(&key.0, payload).as_bytes())
     }
+
+    /// By which a slot knows the bundle of keys that it was made for. `format-spec/03-keys.md#pin`
+    pub(super) fn pin(&self) -> Result<Key, CryptoError> {
+        Ok(self.get(Purpose::Config, 0)?.derive("holdall 1 pin of a slot's keys"))
+    }
+
+    /// Seals what a slot says about itself: nonce, ciphertext, tag. `bound` is the slot before it.
+    pub fn seal_about(
+        &self,
+        world: &dyn World,
+        bound: &[u8],
+        about: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
+        let nonce: [u8; NONCE_LEN] = random(world);
+        let mut sealed = [&nonce, about].concat();
+        let tag = seal_in_place(&self.about_key()?, &nonce, bound, &mut sealed[NONCE_LEN..]);
+        sealed.extend_from_slice(&tag);
+        Ok(sealed)
+    }
+
+    /// Opens what a slot says about itself.
+    pub fn open_about(&self, bound: &[u8], sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(CryptoError::Tag)?;
+        let (content, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(CryptoError::Tag)?;
+        let mut about = content.to_vec();
+        open_in_place(&self.about_key()?, nonce, bound, &mut about, tag)?;
+        Ok(about)
+    }
+
+    fn about_key(&self) -> Result<Key, CryptoError> {
+        Ok(self.get(Purpose::Config, 0)?.derive("holdall 1 what a slot says"))
+    }
 }
 
 fn keyed_id(key: &Option<Key>, plain: &[u8]) -> ChunkId {
@@ -215,6 +247,17 @@ mod tests {
         assert!(KeyRing::from_bundle(&bundle[1..]).is_err());
         let twice = [&bundle[..37], &bundle[..37]].concat();
         assert!(KeyRing::from_bundle(&twice).is_err());
+    }
+
+    #[test]
+    fn what_slots_say_opens_behind_its_own_slot_only() {
+        let world = SeededWorld::new(1, Time::default());
+        let (ring, other) = (KeyRing::generate(&world), KeyRing::generate(&world));
+        let sealed = ring.seal_about(&world, b"slot", b"about").unwrap();
+        assert_eq!(ring.open_about(b"slot", &sealed), Ok(b"about".to_vec()));
+        assert_eq!(ring.open_about(b"tols", &sealed), Err(CryptoError::Tag));
+        assert_eq!(other.open_about(b"slot", &sealed), Err(CryptoError::Tag));
+        assert_eq!(ring.open_about(b"slot", &sealed[..39]), Err(CryptoError::Tag));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Passwords to keys, chunk ids, sealing and opening. The only room that sees key bytes.
 //!
-//! Format: `format-spec/03-keys.md`, `format-spec/02-primitives.md`.
+//! Format: `format-spec/03-keys.md`, `format-spec/02-primitives.md`. Against whom, and against
+//! whom not: `format-spec/14-security.md`.
 
 mod keyring;
 mod seal;
@@ -12,7 +13,8 @@ pub use seal::{
     unseal_session_key,
 };
 pub use unlock::{
-    KeyFile, PasswordCost, RecoveryCode, Secret, SlotKey, WRAPPED_LEN, open_from_slot, seal_to_slot,
+    KeyFile, PasswordCost, RecoveryCode, Secret, SlotKey, SlotSecret, WRAPPED_LEN, open_from_slot,
+    seal_to_slot,
 };
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -62,6 +64,9 @@ pub enum CryptoError {
     /// The bundle of keys in a slot is not well formed.
     #[error("the bundle of keys is not well formed")]
     Bundle,
+    /// The bundle of keys in a slot is not the one that the slot was made for.
+    #[error("the keys in the slot are not this repository's: somebody exchanged them")]
+    Pin,
     /// A recovery code with a typing mistake.
     #[error("this is no recovery code, or a digit of it is wrong")]
     RecoveryCode,

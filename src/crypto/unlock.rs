@@ -6,7 +6,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::seal::{open_with, public_key, seal_to};
-use super::{CryptoError, Key, NONCE_LEN, TAG_LEN, open_in_place, seal_in_place};
+use super::{CryptoError, Key, KeyRing, NONCE_LEN, TAG_LEN, open_in_place, seal_in_place};
 use crate::limits;
 use crate::world::{World, random};
 
@@ -153,8 +153,17 @@ impl fmt::Debug for Secret {
 /// The key that a secret gives for one slot. `format-spec/03-keys.md#unlocking`
 pub struct SlotKey(Key);
 
-/// Bytes of a slot's X25519 secret as it is wrapped: nonce, ciphertext, tag.
-pub const WRAPPED_LEN: usize = NONCE_LEN + 32 + TAG_LEN;
+/// Bytes of a slot's X25519 secret and of the pin as they are wrapped: nonce, ciphertext, tag.
+pub const WRAPPED_LEN: usize = NONCE_LEN + 64 + TAG_LEN;
+
+/// What a slot wraps: its X25519 secret, and the pin of the repository's keys. The public key
+/// stands in clear, so anyone can seal a bundle to it; the pin tells the repository's own
+/// bundle, however often it was sealed anew, from one that the storage put in its place.
+#[derive(Clone, Debug)]
+pub struct SlotSecret {
+    secret: Key,
+    pin: Key,
+}
 
 impl SlotKey {
     /// Derives it. For passwords this takes the time and the memory that `cost` says.
@@ -190,36 +199,44 @@ impl SlotKey {
         *hash.first_chunk().expect("32 bytes begin with 16")
     }
 
-    /// A fresh X25519 key pair for a slot: its public key, and its wrapped secret key.
+    /// A fresh X25519 key pair for a slot of these keys' repository: its public key, and its
+    /// secret key and the pin wrapped.
     pub fn wrap_fresh(
         &self,
         world: &dyn World,
+        keys: &KeyRing,
         associated: &dyn Fn(&[u8; 32]) -> Vec<u8>,
-    ) -> ([u8; 32], [u8; WRAPPED_LEN]) {
-        let secret = Key(random(world));
+    ) -> Result<([u8; 32], [u8; WRAPPED_LEN]), CryptoError> {
+        let (secret, pin) = (Key(random(world)), keys.pin()?);
         let public = public_key(&secret);
         let nonce: [u8; NONCE_LEN] = random(world);
+        let mut body = Zeroizing::new([0u8; 64]);
+        body[..32].copy_from_slice(&secret.0);
+        body[32..].copy_from_slice(&pin.0);
+        let tag = seal_in_place(&self.wrapping_key(), &nonce, &associated(&public), &mut *body);
         let mut wrapped = [0; WRAPPED_LEN];
         wrapped[..NONCE_LEN].copy_from_slice(&nonce);
-        wrapped[NONCE_LEN..NONCE_LEN + 32].copy_from_slice(&secret.0);
-        let body = &mut wrapped[NONCE_LEN..NONCE_LEN + 32];
-        let tag = seal_in_place(&self.wrapping_key(), &nonce, &associated(&public), body);
-        wrapped[NONCE_LEN + 32..].copy_from_slice(&tag);
-        (public, wrapped)
+        wrapped[NONCE_LEN..NONCE_LEN + 64].copy_from_slice(&*body);
+        wrapped[NONCE_LEN + 64..].copy_from_slice(&tag);
+        Ok((public, wrapped))
     }
 
-    /// Opens the bundle of keys of a slot.
+    /// Opens what a slot wraps.
     pub fn unwrap(
         &self,
         wrapped: &[u8; WRAPPED_LEN],
         associated: &[u8],
-    ) -> Result<Key, CryptoError> {
+    ) -> Result<SlotSecret, CryptoError> {
         let (nonce, rest) = wrapped.split_first_chunk().ok_or(CryptoError::Tag)?;
         let (body, tag) = rest.split_last_chunk().ok_or(CryptoError::Tag)?;
-        let mut secret = Zeroizing::new([0u8; 32]);
-        secret.copy_from_slice(body);
-        open_in_place(&self.wrapping_key(), nonce, associated, &mut *secret, tag)?;
-        Ok(Key(*secret))
+        let mut opened = Zeroizing::new([0u8; 64]);
+        opened.copy_from_slice(body);
+        open_in_place(&self.wrapping_key(), nonce, associated, &mut *opened, tag)?;
+        let (halves, _) = opened.as_chunks::<32>();
+        match halves {
+            [secret, pin] => Ok(SlotSecret { secret: Key(*secret), pin: Key(*pin) }),
+            _ => Err(CryptoError::Tag),
+        }
     }
 
     fn wrapping_key(&self) -> Key {
@@ -241,13 +258,18 @@ pub fn seal_to_slot(
     seal_to(world, public, associated, bundle)
 }
 
-/// Opens a bundle of keys with a slot's secret key.
+/// Opens a bundle of keys with what the slot wraps. A bundle of keys that the slot was not made
+/// for is refused, well sealed as it may be.
 pub fn open_from_slot(
-    secret: &Key,
+    slot: &SlotSecret,
     sealed: &[u8],
     associated: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
-    open_with(secret, sealed, associated)
+) -> Result<KeyRing, CryptoError> {
+    let keys = KeyRing::from_bundle(&open_with(&slot.secret, sealed, associated)?)?;
+    match keys.pin()? == slot.pin {
+        true => Ok(keys),
+        false => Err(CryptoError::Pin),
+    }
 }
 
 #[cfg(test)]
@@ -287,10 +309,29 @@ mod tests {
         let wrong = SlotKey::derive(&secret("wrong"), &[1; 32], cost).unwrap();
         let salted = SlotKey::derive(&secret("right"), &[2; 32], cost).unwrap();
         assert!(key.check() != wrong.check() && key.check() != salted.check());
-        let (public, wrapped) = key.wrap_fresh(&RealWorld, &|public| public.to_vec());
-        assert_eq!(public_key(&key.unwrap(&wrapped, &public).unwrap()), public);
+        let keys = KeyRing::generate(&RealWorld);
+        let (public, wrapped) =
+            key.wrap_fresh(&RealWorld, &keys, &|public| public.to_vec()).unwrap();
+        assert_eq!(public_key(&key.unwrap(&wrapped, &public).unwrap().secret), public);
         assert!(wrong.unwrap(&wrapped, &public).is_err());
         assert!(key.unwrap(&wrapped, b"elsewhere").is_err());
+    }
+
+    /// Whoever writes to the storage knows the public key and can seal keys of his own to it. If
+    /// they were taken, the next backup would be sealed for him.
+    #[test]
+    fn a_bundle_of_other_keys_is_refused() {
+        let secret = Secret::Recovery(RecoveryCode([1; 16]));
+        let key = SlotKey::derive(&secret, &[1; 32], None).unwrap();
+        let (ours, theirs) = (KeyRing::generate(&RealWorld), KeyRing::generate(&RealWorld));
+        let (public, wrapped) = key.wrap_fresh(&RealWorld, &ours, &|_| b"head".into()).unwrap();
+        let slot = key.unwrap(&wrapped, b"head").unwrap();
+        let sealed = |keys: &KeyRing| seal_to_slot(&RealWorld, &public, b"head", &keys.to_bundle());
+        let opened = open_from_slot(&slot, &sealed(&ours), b"head").unwrap();
+        assert_eq!(opened.to_bundle(), ours.to_bundle());
+        assert_eq!(open_from_slot(&slot, &sealed(&theirs), b"head").err(), Some(CryptoError::Pin));
+        let none = seal_to_slot(&RealWorld, &public, b"head", &[]);
+        assert!(open_from_slot(&slot, &none, b"head").is_err());
     }
 
     #[test]

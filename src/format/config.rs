@@ -30,8 +30,10 @@ impl ChunkerParams {
 
     /// Whether a chunker can work with these.
     pub fn is_accepted(&self) -> bool {
+        // The chunker looks at bytes in pairs, so odd sizes would shift its borders.
         let within = |size: u32| {
             (limits::CHUNKER_SIZE_MIN..=limits::CHUNK_LEN_MAX).contains(&(size as usize))
+                && size.is_multiple_of(2)
         };
         within(self.min_size)
             && within(self.max_size)
@@ -170,6 +172,8 @@ mod tests {
             ChunkerParams { avg_size: 65_000, ..ChunkerParams::DEFAULT },
             ChunkerParams { max_size: u32::MAX, ..ChunkerParams::DEFAULT },
             ChunkerParams { min_size: 64 << 10, ..ChunkerParams::DEFAULT },
+            ChunkerParams { min_size: 16_001, ..ChunkerParams::DEFAULT },
+            ChunkerParams { max_size: 262_145, ..ChunkerParams::DEFAULT },
         ] {
             let bytes = Config { chunker, ..config() }.encode();
             assert_eq!(Config::decode(&bytes), Err(FormatError::Bad("chunk sizes")));

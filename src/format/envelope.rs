@@ -111,7 +111,8 @@ pub fn pad(payload: &[u8]) -> Vec<u8> {
 pub fn unpad(plain: &[u8]) -> Result<&[u8]> {
     let mut take = Take::new(plain);
     let payload = take.bytes(plain.len(), "payload")?;
-    match take.rest().iter().all(|byte| *byte == 0) {
+    let used = plain.len() - take.rest().len();
+    match plain.len() == padded_len(used) && take.rest().iter().all(|byte| *byte == 0) {
         true => Ok(payload),
         false => Err(FormatError::Bad("padding")),
     }
@@ -142,6 +143,9 @@ mod tests {
         }
         assert!(unpad(&[1, 2, 3]).is_err());
         assert!(unpad(&[200, 1]).is_err());
+        let mut longer = pad(b"x");
+        longer.resize(512, 0);
+        assert_eq!(unpad(&longer), Err(FormatError::Bad("padding")));
         assert!(unpad(&[]).is_err());
     }
 }

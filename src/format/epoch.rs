@@ -36,7 +36,7 @@ pub fn epoch_of_key(key: &str) -> Option<(u64, EpochStep)> {
         _ => return None,
     };
     let number = number.parse().ok()?;
-    (epoch_key(number, step) == key).then_some((number, step))
+    (number > 0 && epoch_key(number, step) == key).then_some((number, step))
 }
 
 /// What an epoch condemns.
@@ -120,6 +120,7 @@ mod tests {
             assert_eq!(epoch_of_key(&epoch_key(42, step)), Some((42, step)));
         }
         assert_eq!(epoch_of_key("epochs/42/plan"), None);
+        assert_eq!(epoch_of_key("epochs/0000000000000000/plan"), None);
         assert_eq!(epoch_of_key("epochs/0000000000000042/other"), None);
     }
 }

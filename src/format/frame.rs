@@ -76,7 +76,10 @@ impl FrameHeader {
         }
         let body_len = take.u32("frame")?;
         let limit = limits::FRAME_SEALED_LEN_MAX - HEADER_LEN;
-        if body_len as usize > limit || (body_len as usize) < TAG_LEN {
+        if (body_len as usize) < TAG_LEN {
+            return Err(FormatError::Bad("length of a frame"));
+        }
+        if body_len as usize > limit {
             let (found, limit) = (body_len.into(), limit as u64);
             return Err(FormatError::TooLarge { what: "length of a frame", found, limit });
         }

@@ -1,5 +1,5 @@
 //! Bytes to structs and back, one file per chapter of `format-spec/`: pure, no I/O, no keys,
-//! every length bounded before anything is allocated.
+//! every length bounded before anything is allocated. The picture: `format-spec/01-overview.md`.
 
 pub mod codec;
 pub mod config;

@@ -9,6 +9,10 @@ use crate::world::Time;
 
 /// First bytes of a slot.
 pub const MAGIC: [u8; 8] = *b"HOLDSLOT";
+/// Bytes that wrapped key and bundle are bound to.
+pub const HEAD_LEN: usize = 168;
+/// Bytes of the wrapped key.
+pub const WRAPPED_LEN: usize = 104;
 
 /// Key of a slot.
 pub fn slot_key(id: &SlotId) -> String {
@@ -48,8 +52,8 @@ pub struct Slot {
     pub check: [u8; 16],
     /// X25519 public key of the slot.
     pub public: [u8; 32],
-    /// Its secret key, wrapped: nonce, ciphertext, tag.
-    pub wrapped: [u8; 72],
+    /// Its secret key and the pin of the repository's keys, wrapped: nonce, ciphertext, tag.
+    pub wrapped: [u8; WRAPPED_LEN],
     /// The repository's keys, sealed to the public key.
     pub bundle: Vec<u8>,
     /// What the slot says about itself, sealed with the repository's keys: nonce, ciphertext, tag.
@@ -57,7 +61,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// All but `wrapped`, `bundle` and `about`: what the wrapped key is bound to.
+    /// All but `wrapped`, `bundle` and `about`: what the first two are bound to.
     pub fn encode_head(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
         out.put_u16(FORMAT_VERSION);
@@ -109,6 +113,9 @@ impl Slot {
         let [memory_kib, passes, lanes] = [take.u32("cost")?, take.u32("cost")?, take.u32("cost")?];
         let kind = match number {
             1 => SlotKind::Password { memory_kib, passes, lanes },
+            2 | 3 if [memory_kib, passes, lanes] != [0; 3] => {
+                return Err(FormatError::Bad("cost"));
+            }
             2 => SlotKind::KeyFile,
             3 => SlotKind::Recovery,
             found => {
@@ -173,13 +180,18 @@ mod tests {
                 salt: [3; 32],
                 check: [4; 16],
                 public: [5; 32],
-                wrapped: [6; 72],
+                wrapped: [6; WRAPPED_LEN],
                 bundle: vec![7; 300],
                 about: vec![8; 60],
             };
+            assert_eq!(slot.encode_head().len(), HEAD_LEN);
             let bytes = slot.encode();
             assert_eq!(Slot::decode(&bytes), Ok(slot));
             (0..bytes.len()).for_each(|n| assert!(Slot::decode(&bytes[..n]).is_err(), "{n}"));
+            // Only passwords cost anything.
+            let mut costly = bytes.clone();
+            costly[76] = 1;
+            assert_eq!(Slot::decode(&costly).is_ok(), kind == password);
         }
         let about = SlotAbout { label: "paper".into(), host: "h".into(), created: Time::default() };
         assert_eq!(SlotAbout::decode(&about.encode()), Ok(about));

@@ -342,9 +342,13 @@ impl Entry {
                 }
                 EntryKind::Directory { listing }
             }
-            3 => EntryKind::Symlink {
-                target: take.bytes(limits::SYMLINK_LEN_MAX, "link target")?.to_vec(),
-            },
+            3 => {
+                let target = take.bytes(limits::SYMLINK_LEN_MAX, "link target")?.to_vec();
+                if target.is_empty() || target.contains(&0) {
+                    return Err(FormatError::Bad("link target"));
+                }
+                EntryKind::Symlink { target }
+            }
             4 => EntryKind::Fifo,
             5 => EntryKind::Socket,
             6 | 7 => {
@@ -457,6 +461,14 @@ mod tests {
         for name in [&b""[..], b".", b"..", b"a/b", b"a\0", &[b'a'; limits::NAME_LEN_MAX + 1]] {
             let bytes = chunk(&[entry(name, EntryKind::Fifo)]);
             assert!(decode_entries(&bytes, None).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn targets_that_no_link_can_have_are_refused() {
+        for target in [b"".to_vec(), b"a\0b".to_vec(), vec![b'a'; limits::SYMLINK_LEN_MAX + 1]] {
+            let bytes = chunk(&[entry(b"a", EntryKind::Symlink { target })]);
+            assert!(decode_entries(&bytes, None).is_err());
         }
     }
 

@@ -1,6 +1,7 @@
 //! What can be done with a repository: one file per operation, each a plain function
 //! `x(repository, options, progress) -> Result<XReport, OpsError>`.
 
+pub mod backup;
 pub mod probe;
 pub mod retention;
 pub mod select;
@@ -31,6 +32,22 @@ pub enum OpsError {
     /// The policy keeps nothing, so it would remove everything.
     #[error(transparent)]
     Retention(#[from] retention::RetentionError),
+    /// Nothing that was asked for could be read, so there is nothing to take a snapshot of.
+    #[error("nothing could be read: {}: {why}", crate::text::escape(path))]
+    NothingRead {
+        /// The first path, raw.
+        path: Vec<u8>,
+        /// Why.
+        why: String,
+    },
+    /// A stream ended before its end, or the command that writes it failed.
+    #[error("{}: {why}", crate::text::escape(name))]
+    Stream {
+        /// The file's name in the snapshot, raw.
+        name: Vec<u8>,
+        /// Why.
+        why: String,
+    },
     /// It was asked to stop.
     #[error("stopped before the end")]
     Cancelled,

@@ -58,7 +58,7 @@ pub struct FrameSealer {
 }
 
 thread_local! {
-    /// Ciphertext to be opened and plaintext to be compared, kept between frames.
+    /// Compressed or sealed bytes, and plaintext to be compared, kept between frames.
     static SCRATCH: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
@@ -138,29 +138,31 @@ impl FrameSealer {
 
 /// Room for the header, then the padded body before it is sealed; and the codec that was chosen.
 fn encode_body(frame: &PlainFrame, level: i32) -> Result<(Vec<u8>, Codec), PackError> {
-    let chunk_lens: Vec<u32> = frame.chunks.iter().map(|chunk| chunk.len).collect();
-    let mut bytes = vec![0; HEADER_LEN];
-    let mut body = FrameBody { codec: Codec::Zstd, chunk_lens, stored_len: 0 };
-    body.encode(&mut bytes);
-    let start = bytes.len();
-    if level != 0 {
-        bytes.resize(start + compress::bound(frame.plain.len()), 0);
-        let len = compress::compress(&frame.plain, level, &mut bytes[start..])?;
-        if len < frame.plain.len() / 32 * WORTH_COMPRESSING {
-            // The stored length is the last field before the stored bytes.
-            bytes[start - 4..start].copy_from_slice(&(len as u32).to_le_bytes());
-            bytes.truncate(start + len);
-            bytes.resize(HEADER_LEN + padded_len(bytes.len() - HEADER_LEN), 0);
-            return Ok((bytes, Codec::Zstd));
+    SCRATCH.with_borrow_mut(|(compressed, _)| {
+        if level != 0 {
+            compressed.resize(compress::bound(frame.plain.len()), 0);
+            let len = compress::compress(&frame.plain, level, compressed)?;
+            if len < frame.plain.len() / 32 * WORTH_COMPRESSING {
+                return Ok((assemble(frame, Codec::Zstd, &compressed[..len]), Codec::Zstd));
+            }
         }
-    }
-    body.codec = Codec::Raw;
-    body.stored_len = frame.plain.len() as u32;
-    bytes.truncate(HEADER_LEN);
-    body.encode(&mut bytes);
-    bytes.extend_from_slice(&frame.plain);
-    bytes.resize(HEADER_LEN + padded_len(bytes.len() - HEADER_LEN), 0);
-    Ok((bytes, Codec::Raw))
+        Ok((assemble(frame, Codec::Raw, &frame.plain), Codec::Raw))
+    })
+}
+
+/// A buffer of just the length that the frame will have: a pack's frames wait in memory.
+fn assemble(frame: &PlainFrame, codec: Codec, stored: &[u8]) -> Vec<u8> {
+    let chunk_lens: Vec<u32> = frame.chunks.iter().map(|chunk| chunk.len).collect();
+    // Bounded by FRAME_PLAIN_LEN_MAX, far below 2^32.
+    let body = FrameBody { codec, chunk_lens, stored_len: stored.len() as u32 };
+    let mut head = vec![0; HEADER_LEN];
+    body.encode(&mut head);
+    let len = HEADER_LEN + padded_len(head.len() - HEADER_LEN + stored.len());
+    let mut bytes = Vec::with_capacity(len + TAG_LEN);
+    bytes.extend_from_slice(&head);
+    bytes.extend_from_slice(stored);
+    bytes.resize(len, 0);
+    bytes
 }
 
 /// A frame that was opened: its chunks, one behind the other.

@@ -2,7 +2,7 @@
 
 use super::{RepoError, Session, SnapshotRecord};
 use crate::format::envelope::ObjectType;
-use crate::format::session::SessionObject;
+use crate::format::session::{fence_key, session_key};
 use crate::format::snapshot::{Snapshot, snapshot_key};
 use crate::storage::ErrorKind;
 
@@ -29,13 +29,21 @@ impl Session {
             }
             Err(error) => return Err(error),
         }
-        let sessions = self.repository.list_sessions()?;
-        let here = sessions.contains(&SessionObject::Record(self.id));
-        if !here || sessions.contains(&SessionObject::Fence(self.id)) {
+        // The mark first, then the record: a listing of both is not of one moment everywhere, and
+        // could show the record before it went and miss a mark that was tidied away since.
+        if self.exists(&fence_key(&self.id))? || !self.exists(&session_key(&self.id))? {
             return Err(RepoError::Fenced(self.id));
         }
         let hash = self.repository.keys().snapshot_hash(&payload)?;
         Ok(SnapshotRecord { id: self.id, snapshot, note: None, hash })
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, RepoError> {
+        match self.repository.storage().stat(key) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn commit_again(&self, key: &str, payload: &[u8]) -> Result<(), RepoError> {

@@ -15,7 +15,7 @@ mod snapshots;
 pub use create::CreateOptions;
 pub use epochs::{Epoch, EpochState};
 pub use reader::{ChunkReader, Found};
-pub use session::Session;
+pub use session::{Presence, Session};
 pub use slots::{NewSlot, SlotRecord};
 pub use snapshots::SnapshotRecord;
 

@@ -25,6 +25,9 @@ impl Found {
     }
 }
 
+/// So many frames are kept at most, however small they are: they are looked through one by one.
+const FRAMES_MAX: usize = 96;
+
 /// A frame's place: its pack, and its offset there.
 type Place = (PackId, u32);
 
@@ -55,7 +58,7 @@ impl Frames {
     fn keep(&mut self, place: Place, frame: Arc<OpenedFrame>) {
         self.bytes += frame.plain.len();
         self.kept.push_back((place, frame));
-        while self.bytes > self.bytes_max && self.kept.len() > 1 {
+        while (self.bytes > self.bytes_max || self.kept.len() > FRAMES_MAX) && self.kept.len() > 1 {
             if let Some((_, oldest)) = self.kept.pop_front() {
                 self.bytes -= oldest.plain.len();
             }

@@ -11,7 +11,7 @@ use crate::format::frame::ChunkKind;
 use crate::format::pack::ChunkInfo;
 use crate::format::session::{Purpose, Session as Record, session_key};
 use crate::id::{ChunkId, FrameId, PackId, SnapshotId};
-use crate::index::{Index, IndexError, Location};
+use crate::index::Index;
 use crate::pack::{FrameSealer, PlainFrame};
 use crate::storage::ErrorKind;
 use crate::world::random;
@@ -30,7 +30,10 @@ pub struct Session {
     pub(super) commit_tried: bool,
     /// Snapshots that an unfinished plan has marked; `None` where there is no such plan (W5).
     marked: Option<(u64, HashSet<SnapshotId>)>,
-    reusable: HashSet<PackId>,
+    /// Packs that were there when it began, and stay.
+    reusable: Arc<HashSet<PackId>>,
+    /// Packs that it has stored itself.
+    own: HashSet<PackId>,
     /// Chunks that were added and that the index does not know yet.
     pending: HashSet<ChunkId>,
     open: [Option<PlainFrame>; 2],
@@ -69,7 +72,8 @@ impl Session {
             epoch,
             commit_tried: false,
             marked,
-            reusable,
+            reusable: Arc::new(reusable),
+            own: HashSet::new(),
             pending: HashSet::new(),
             open: [None, None],
             pipeline,
@@ -119,18 +123,13 @@ impl Session {
         if self.pending.contains(id) {
             return Ok(true);
         }
-        Ok(self.repository.with_index(|index| {
-            index.any_location(id, |location| self.is_reusable(index, location))
-        })??)
+        let stays = |pack: &PackId| self.reusable.contains(pack) || self.own.contains(pack);
+        stays_somewhere(&self.repository, id, &stays)
     }
 
-    fn is_reusable(&self, index: &Index, location: &Location) -> bool {
-        let base_stays = |base: FrameId| {
-            let places: Result<Vec<_>, IndexError> = index.frame_locations(&base);
-            places
-                .is_ok_and(|places| places.iter().any(|(pack, _)| self.reusable.contains(&pack.id)))
-        };
-        self.reusable.contains(&location.pack.id) && location.base().is_none_or(base_stays)
+    /// Tells other threads which chunks the repository had when the session began.
+    pub fn presence(&self) -> Presence {
+        Presence { repository: self.repository.clone(), reusable: self.reusable.clone() }
     }
 
     /// Adds a chunk unless the repository has it; says whether it was new.
@@ -180,7 +179,7 @@ impl Session {
     fn take_stored(&mut self) -> Result<(), RepoError> {
         for (segment, packs) in self.pipeline.stored() {
             for pack in &packs {
-                self.reusable.insert(pack.id);
+                self.own.insert(pack.id);
                 for frame in &pack.trailer.frames {
                     frame.chunks.iter().for_each(|chunk| _ = self.pending.remove(&chunk.id));
                 }
@@ -207,6 +206,37 @@ impl Session {
         }
         flushed
     }
+}
+
+/// Which chunks the repository had when a session began, where they will stay (W4).
+#[derive(Debug, Clone)]
+pub struct Presence {
+    repository: Arc<Repository>,
+    reusable: Arc<HashSet<PackId>>,
+}
+
+impl Presence {
+    /// Whether it had this one. Where the index cannot say, it had not.
+    pub fn has(&self, id: &ChunkId) -> bool {
+        stays_somewhere(&self.repository, id, &|pack| self.reusable.contains(pack)).unwrap_or(false)
+    }
+}
+
+/// Whether a chunk lies in a pack that stays, and so does the base of its frame.
+fn stays_somewhere(
+    repository: &Repository,
+    id: &ChunkId,
+    stays: &dyn Fn(&PackId) -> bool,
+) -> Result<bool, RepoError> {
+    let base_stays = |index: &Index, base: FrameId| {
+        let places = index.frame_locations(&base);
+        places.is_ok_and(|places| places.iter().any(|(pack, _)| stays(&pack.id)))
+    };
+    Ok(repository.with_index(|index| {
+        index.any_location(id, |location| {
+            stays(&location.pack.id) && location.base().is_none_or(|base| base_stays(index, base))
+        })
+    })??)
 }
 
 /// W1: a record under a name that nobody had before.

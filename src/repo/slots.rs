@@ -2,10 +2,8 @@
 
 use super::{Environment, RepoError, Repository};
 use crate::crypto::{
-    CryptoError, Key, KeyRing, NONCE_LEN, PasswordCost, Purpose, Secret, SlotKey, TAG_LEN,
-    open_from_slot, open_in_place, seal_in_place, seal_to_slot,
+    CryptoError, KeyRing, PasswordCost, Secret, SlotKey, WRAPPED_LEN, open_from_slot, seal_to_slot,
 };
-use crate::format::FormatError;
 use crate::format::slot::{Slot, SlotAbout, SlotKind, slot_key};
 use crate::id::{RepositoryId, SlotId, by_prefix};
 use crate::limits;
@@ -53,6 +51,8 @@ impl Repository {
             records.push(SlotRecord { id: slot.id, kind: slot.kind, about });
         }
         records.sort_by_key(|record| (record.about.created, record.id));
+        // While keys are rotated a slot is there twice.
+        records.dedup_by_key(|record| record.id);
         Ok(records)
     }
 
@@ -63,7 +63,11 @@ impl Repository {
         if slots.len() < 2 {
             return Err(CryptoError::LastSlot.into());
         }
-        self.storage().delete(&slot_key(&id))?;
+        for (key, slot) in read_all(self.storage())? {
+            if slot.is_ok_and(|slot| slot.id == id) {
+                self.storage().delete(&key)?;
+            }
+        }
         Ok(id)
     }
 }
@@ -95,15 +99,15 @@ pub(super) fn store(
         salt,
         check: key.check(),
         public: [0; 32],
-        wrapped: [0; 72],
+        wrapped: [0; WRAPPED_LEN],
         bundle: Vec::new(),
         about: Vec::new(),
     };
-    let (public, wrapped) = key.wrap_fresh(world, &|public| {
+    let (public, wrapped) = key.wrap_fresh(world, &sealer.keys, &|public| {
         let mut head = slot.clone();
         head.public = *public;
         head.encode_head()
-    });
+    })?;
     slot.public = public;
     slot.wrapped = wrapped;
     let bundle = sealer.keys.to_bundle();
@@ -113,7 +117,7 @@ pub(super) fn store(
         host: environment.host.clone(),
         created: world.now(),
     };
-    slot.about = seal_about(world, &sealer.keys, &slot, &about)?;
+    slot.about = sealer.keys.seal_about(world, &slot.encode_bound(), &about.encode())?;
     // Read back what was made before anyone relies on it.
     let object = slot.encode();
     let again = Slot::decode(&object).map_err(|_| CryptoError::Bundle)?;
@@ -122,32 +126,8 @@ pub(super) fn store(
     Ok(slot.id)
 }
 
-fn about_key(keys: &KeyRing) -> Result<&Key, CryptoError> {
-    keys.get(Purpose::Config, 0)
-}
-
-fn seal_about(
-    world: &dyn World,
-    keys: &KeyRing,
-    slot: &Slot,
-    about: &SlotAbout,
-) -> Result<Vec<u8>, CryptoError> {
-    let nonce: [u8; NONCE_LEN] = random(world);
-    let mut sealed = nonce.to_vec();
-    sealed.extend_from_slice(&about.encode());
-    let body = &mut sealed[NONCE_LEN..];
-    let tag = seal_in_place(about_key(keys)?, &nonce, &slot.encode_bound(), body);
-    sealed.extend_from_slice(&tag);
-    Ok(sealed)
-}
-
 fn open_about(keys: &KeyRing, slot: &Slot) -> Result<SlotAbout, ObjectError> {
-    let truncated = FormatError::Truncated("slot's label");
-    let (nonce, rest) = slot.about.split_first_chunk::<NONCE_LEN>().ok_or(truncated.clone())?;
-    let (body, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(truncated)?;
-    let mut body = body.to_vec();
-    open_in_place(about_key(keys)?, nonce, &slot.encode_bound(), &mut body, tag)?;
-    Ok(SlotAbout::decode(&body)?)
+    Ok(SlotAbout::decode(&keys.open_about(&slot.encode_bound(), &slot.about)?)?)
 }
 
 /// A slot with its key; a damaged one comes with what is wrong.
@@ -162,11 +142,7 @@ fn read_all(storage: &dyn Storage) -> Result<Vec<ReadSlot>, RepoError> {
     for key in keys {
         match storage.get(&key, limits::SLOT_LEN_MAX as u64) {
             Ok(object) => {
-                let slot = Slot::decode(&object).and_then(|slot| match slot_key(&slot.id) == key {
-                    true => Ok(slot),
-                    false => Err(FormatError::Bad("name of a key slot")),
-                });
-                slots.push((key, slot.map_err(ObjectError::from)));
+                slots.push((key, Slot::decode(&object).map_err(ObjectError::from)));
             }
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error.into()),
@@ -223,7 +199,67 @@ fn open(slot: &Slot, secret: &Secret) -> Result<KeyRing, CryptoError> {
         return Err(CryptoError::WrongSecret);
     }
     let head = slot.encode_head();
-    let slot_secret = key.unwrap(&slot.wrapped, &head)?;
-    let bundle = open_from_slot(&slot_secret, &slot.bundle, &head)?;
-    KeyRing::from_bundle(&bundle)
+    open_from_slot(&key.unwrap(&slot.wrapped, &head)?, &slot.bundle, &head)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::crypto::KeyFile;
+    use crate::id::ClientId;
+    use crate::repo::CreateOptions;
+    use crate::storage::memory::MemoryStorage;
+    use crate::world::{SeededWorld, Time};
+
+    fn environment() -> Environment {
+        Environment {
+            cache: PathBuf::from("/nonexistent"),
+            client: ClientId([1; 16]),
+            host: "host".into(),
+            user: "user".into(),
+            process: 1,
+            threads: 1,
+        }
+    }
+
+    fn slot(world: &dyn World, label: &str) -> NewSlot {
+        let secret = Secret::KeyFile(KeyFile::generate(world));
+        NewSlot { secret, cost: PasswordCost::LOWEST, label: label.into() }
+    }
+
+    /// A rotation that was interrupted leaves the slot there twice, the newer under another name.
+    #[test]
+    fn a_slot_opens_under_any_name_and_is_removed_under_all() {
+        let world = Arc::new(SeededWorld::new(1, Time::default()));
+        let storage = Arc::new(MemoryStorage::new());
+        let [one, two] = ["one", "two"].map(|label| slot(&*world, label));
+        let slots = [one.clone(), two];
+        let options = CreateOptions::default();
+        let repository = Repository::create(
+            storage.clone(),
+            world.clone(),
+            environment(),
+            &options,
+            &slots,
+            None,
+        )
+        .unwrap();
+        let found = repository.slots().unwrap();
+        let first = found.iter().find(|slot| slot.about.label == "one").unwrap();
+        let object = storage.get(&slot_key(&first.id), limits::SLOT_LEN_MAX as u64).unwrap();
+        storage.put(&slot_key(&SlotId([9; 32])), &[&object]).unwrap();
+        assert_eq!(repository.slots().unwrap().len(), 2);
+        storage.delete(&slot_key(&first.id)).unwrap();
+        Repository::open(storage.clone(), world, environment(), &[one.secret]).unwrap();
+        storage.put(&slot_key(&first.id), &[&object]).unwrap();
+        repository.remove_slot(&first.id.to_hex()).unwrap();
+        let mut left = 0;
+        storage.list("keys/", &mut |_| left += 1).unwrap();
+        assert_eq!(left, 1);
+        let last = repository.slots().unwrap()[0].id.to_hex();
+        assert!(repository.remove_slot(&last).is_err());
+    }
 }

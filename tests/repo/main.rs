@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup;
 mod storage_local;
 mod storage_suite;
 mod storages_of_tests;

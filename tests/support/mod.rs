@@ -1,4 +1,5 @@
 //! What the test binaries share. Each uses a part of it.
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
+pub mod repository;
 pub mod storages;

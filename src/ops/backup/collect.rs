@@ -1,0 +1,360 @@
+//! Collecting, in the order of the walk: new chunks go to the session, lists and listings are
+//! built from what comes.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::read::{Block, Job, Piece, ReadFile, Reader, ToRead};
+use super::walk::Walk;
+use super::{BackupOptions, Input, Problems, paths, stream};
+use crate::chunker::Chunker;
+use crate::crypto::KeyRing;
+use crate::format::snapshot::Statistics;
+use crate::format::tree::{Entry, EntryKind, Metadata, Ref, Refs};
+use crate::id::ChunkId;
+use crate::ops::OpsError;
+use crate::progress::{Problem, Progress};
+use crate::repo::{Presence, RepoError, Repository, SnapshotRecord};
+use crate::tree::{ChunkSink, ListingBuilder, RefsBuilder};
+use crate::world::Time;
+
+/// What the walk comes upon, in order.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// What follows is in a directory.
+    Enter,
+    /// That directory ends; its name and the rest of its entry.
+    Leave(Vec<u8>, Box<Metadata>),
+    /// An entry that needs no reading.
+    Entry(Box<Entry>),
+    /// A file to be read.
+    Read(Box<ToRead>),
+    /// A file that was read.
+    File(Box<ReadFile>),
+}
+
+/// Work for the collecting thread, in the order of the walk.
+pub(super) enum Work {
+    /// Nothing of it needs reading.
+    Items(Vec<Item>),
+    /// Comes from a reading thread, with the buffer that the pieces lie in.
+    Batch(Receiver<(Vec<u8>, Vec<Item>)>),
+    /// A large file, as a reading thread gets on with it.
+    Large(Receiver<Block>),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Collected {
+    pub root: Refs,
+    pub statistics: Statistics,
+    pub problems: Problems,
+}
+
+/// Builds the snapshot's tree.
+pub(super) struct Collector<'a> {
+    keys: &'a KeyRing,
+    chunker: &'a Chunker,
+    now: Time,
+    levels: Vec<ListingBuilder>,
+    statistics: Statistics,
+    problems: &'a Mutex<Problems>,
+    progress: &'a dyn Progress,
+}
+
+/// So many pieces of work wait for the collecting thread.
+const WORK_WAITING: usize = 8;
+/// Blocks of a large file that wait.
+const BLOCKS_WAITING: usize = 2;
+/// Walking deep trees needs no deep stack, but the asked-for paths are a recursive tree.
+const WALK_STACK: usize = 16 << 20;
+
+/// Reads the input and stores it.
+pub(super) fn collect(
+    repository: &Arc<Repository>,
+    sink: &mut dyn ChunkSink,
+    input: &mut Input,
+    options: &BackupOptions,
+    parent: Option<SnapshotRecord>,
+    presence: Option<Presence>,
+    progress: &dyn Progress,
+) -> Result<Collected, OpsError> {
+    let keys = repository.keys();
+    let gear = keys.gear_table().map_err(RepoError::from)?;
+    let chunker = Chunker::new(gear, repository.config().chunker);
+    let problems = Mutex::new(Problems::default());
+    let mut collector = Collector {
+        keys,
+        chunker: &chunker,
+        now: repository.world().now(),
+        levels: vec![ListingBuilder::default()],
+        statistics: Statistics::default(),
+        problems: &problems,
+        progress,
+    };
+    let paths = match input {
+        Input::Stream(stream) => return stream::read(collector, sink, stream, progress),
+        Input::Paths(paths) => paths,
+    };
+    let (tree, failed) = paths::tree(paths);
+    if failed.len() == paths.len() {
+        let first = failed.into_iter().next();
+        return Err(OpsError::NothingRead {
+            path: first.as_ref().map(|e| e.path().to_vec()).unwrap_or_default(),
+            why: first.map_or_else(|| "no path was given".into(), |e| e.to_string()),
+        });
+    }
+    for error in failed {
+        collector.problem(Problem::at(error.path(), &error));
+    }
+    let threads = repository.environment().threads.max(1);
+    let (jobs, jobs_in) = bounded(threads);
+    let (work, work_in) = bounded(WORK_WAITING);
+    let reader = Reader { chunker: &chunker, keys, progress };
+    let walk = Walk::new(repository, options, parent, presence, &problems, progress, jobs, work);
+    let walked = std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (reader, jobs_in) = (&reader, jobs_in.clone());
+            scope.spawn(move || reader.work(&jobs_in));
+        }
+        drop(jobs_in);
+        let walker = std::thread::Builder::new()
+            .name("walk".into())
+            .stack_size(WALK_STACK)
+            .spawn_scoped(scope, move || walk.run(tree))
+            .expect("the system starts one more thread");
+        // Whatever happens, the receiver goes before the walker is waited for: it then stops.
+        let collected = collector.take_all(work_in, sink);
+        let walked = walker.join().unwrap_or(Err(OpsError::Cancelled));
+        collected.and(walked)
+    })?;
+    let mut collected = collector.finish(sink)?;
+    let read = collected.statistics;
+    collected.statistics = Statistics {
+        files: walked.files + read.files,
+        bytes: walked.bytes + read.bytes,
+        bytes_read: read.bytes_read,
+        ..walked
+    };
+    if walked.files + read.files + walked.directories + walked.others == 0 {
+        let first = collected.problems.first.into_iter().next();
+        let (path, why) = first.map(|p| (p.path, p.why)).unwrap_or_default();
+        return Err(OpsError::NothingRead { path, why });
+    }
+    Ok(collected)
+}
+
+/// A channel for the blocks of a large file.
+pub(super) fn large(file: ToRead) -> (Job, Work) {
+    let (blocks, blocks_in) = bounded(BLOCKS_WAITING);
+    (Job::Large(Box::new(file), blocks), Work::Large(blocks_in))
+}
+
+/// A channel for a batch.
+pub(super) fn batch(items: Vec<Item>) -> (Job, Work) {
+    let (done, done_in) = bounded(1);
+    (Job::Batch(items, done), Work::Batch(done_in))
+}
+
+impl Collector<'_> {
+    pub fn chunker(&self) -> &Chunker {
+        self.chunker
+    }
+
+    pub fn keys(&self) -> &KeyRing {
+        self.keys
+    }
+
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    fn problem(&self, problem: Problem) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.add(self.progress, problem);
+    }
+
+    fn take_all(&mut self, work: Receiver<Work>, sink: &mut dyn ChunkSink) -> Result<(), OpsError> {
+        for work in work {
+            match work {
+                Work::Items(items) => self.items(items, &[], sink)?,
+                // The reading thread always answers, unless it panicked.
+                Work::Batch(done) => {
+                    let (buffer, items) = done.recv().map_err(|_| OpsError::Cancelled)?;
+                    self.items(items, &buffer, sink)?;
+                }
+                Work::Large(blocks) => self.large(&blocks, sink)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn items(
+        &mut self,
+        items: Vec<Item>,
+        buffer: &[u8],
+        sink: &mut dyn ChunkSink,
+    ) -> Result<(), OpsError> {
+        for item in items {
+            match item {
+                Item::Enter => self.levels.push(ListingBuilder::default()),
+                Item::Leave(name, metadata) => {
+                    let listing = self.levels.pop().unwrap_or_default().finish(sink)?;
+                    let kind = EntryKind::Directory { listing };
+                    self.push(&Entry { name, kind, metadata: *metadata }, sink)?;
+                }
+                Item::Entry(entry) => self.push(&entry, sink)?,
+                Item::File(mut file) => {
+                    let mut refs = RefsBuilder::default();
+                    if let Ok(pieces) = &mut file.content {
+                        add(std::mem::take(pieces), buffer, &mut refs, sink)?;
+                    }
+                    self.file(*file, refs, sink)?;
+                }
+                Item::Read(file) => unreachable!("{:?} went past the readers", file.name),
+            }
+        }
+        Ok(())
+    }
+
+    fn large(
+        &mut self,
+        blocks: &Receiver<Block>,
+        sink: &mut dyn ChunkSink,
+    ) -> Result<(), OpsError> {
+        let mut refs = RefsBuilder::default();
+        for block in blocks {
+            match block {
+                Block::Pieces(buffer, pieces) => add(pieces, &buffer, &mut refs, sink)?,
+                Block::Again => refs = RefsBuilder::default(),
+                Block::End(file) => return self.file(*file, refs, sink),
+            }
+        }
+        // Without an end the reader was told to stop.
+        Err(OpsError::Cancelled)
+    }
+
+    fn file(
+        &mut self,
+        read: ReadFile,
+        refs: RefsBuilder,
+        sink: &mut dyn ChunkSink,
+    ) -> Result<(), OpsError> {
+        self.statistics.bytes_read += read.bytes_read;
+        let path = || [&read.file.parent_path[..], b"/", &read.file.name].concat();
+        if let Err(error) = read.content {
+            self.problem(Problem::at(error.path(), &error));
+            return Ok(());
+        }
+        if read.unstable {
+            let why = "it kept changing while it was read; the snapshot has a mixed state";
+            self.problem(Problem::at(path(), why));
+        }
+        let content = refs.finish(sink)?;
+        self.statistics.files += 1;
+        self.statistics.bytes += content.len();
+        let mut metadata = read.file.metadata;
+        if !read.file.stat.is_settled(self.now) {
+            metadata.ctime = Time::default();
+        }
+        let kind = EntryKind::File { content, unstable: read.unstable };
+        self.push(&Entry { name: read.file.name, kind, metadata }, sink)
+    }
+
+    fn push(&mut self, entry: &Entry, sink: &mut dyn ChunkSink) -> Result<(), OpsError> {
+        match self.levels.last_mut() {
+            Some(listing) => Ok(listing.push(entry, sink)?),
+            None => unreachable!("the walk leaves only what it entered"),
+        }
+    }
+
+    /// The tree of a snapshot with a single file.
+    pub fn single(
+        mut self,
+        entry: Entry,
+        bytes_read: u64,
+        sink: &mut dyn ChunkSink,
+    ) -> Result<Collected, OpsError> {
+        self.statistics.files = 1;
+        self.statistics.files_new = 1;
+        self.statistics.bytes = entry.size();
+        self.statistics.bytes_read = bytes_read;
+        self.push(&entry, sink)?;
+        self.finish(sink)
+    }
+
+    fn finish(mut self, sink: &mut dyn ChunkSink) -> Result<Collected, OpsError> {
+        let root = self.levels.pop().unwrap_or_default().finish(sink)?;
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let problems = std::mem::take(&mut *problems);
+        Ok(Collected { root, statistics: self.statistics, problems })
+    }
+}
+
+fn add(
+    pieces: Vec<Piece>,
+    buffer: &[u8],
+    refs: &mut RefsBuilder,
+    sink: &mut dyn ChunkSink,
+) -> Result<(), OpsError> {
+    for piece in pieces {
+        match piece {
+            Piece::Hole { len } => refs.push(Ref::Hole { len }, sink)?,
+            Piece::Chunk { id, at } => {
+                let chunk = buffer.get(at).unwrap_or_default();
+                sink.add_data(id, chunk)?;
+                refs.push(Ref::Chunk { id, len: chunk.len() as u64 }, sink)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// So many new chunks are remembered by a dry run. Those that come again later than that are
+/// counted again: a dry run estimates, in bounded memory.
+const SEEN_MAX: usize = 500_000;
+
+/// Takes chunks, counts what would be new, and stores nothing.
+pub struct DrySink {
+    repository: Arc<Repository>,
+    seen: HashSet<ChunkId>,
+    bytes_new: u64,
+}
+
+impl DrySink {
+    /// Looks at what this repository has.
+    pub fn new(repository: &Arc<Repository>) -> Self {
+        Self { repository: repository.clone(), seen: HashSet::new(), bytes_new: 0 }
+    }
+
+    /// Plain bytes of chunks that the repository does not have.
+    pub fn bytes_new(&self) -> u64 {
+        self.bytes_new
+    }
+
+    fn count(&mut self, id: ChunkId, plain: &[u8]) -> Result<bool, RepoError> {
+        let known = self.repository.with_index(|index| index.any_location(&id, |_| true))??;
+        if self.seen.len() >= SEEN_MAX {
+            self.seen.clear();
+        }
+        let new = !known && self.seen.insert(id);
+        if new {
+            self.bytes_new += plain.len() as u64;
+        }
+        Ok(new)
+    }
+}
+
+impl ChunkSink for DrySink {
+    fn add_data(&mut self, id: ChunkId, plain: &[u8]) -> Result<bool, RepoError> {
+        self.count(id, plain)
+    }
+
+    fn add_tree(&mut self, plain: &[u8]) -> Result<ChunkId, RepoError> {
+        let id = self.repository.keys().tree_id(plain);
+        self.count(id, plain)?;
+        Ok(id)
+    }
+}

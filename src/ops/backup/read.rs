@@ -1,0 +1,262 @@
+//! Reading: files become chunks with their ids. Small files come many at a time in one buffer,
+//! large ones as a stream of blocks.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::collect::Item;
+use crate::chunker::Chunker;
+use crate::crypto::KeyRing;
+use crate::format::tree::Metadata;
+use crate::id::ChunkId;
+use crate::progress::{Counter, Progress};
+use crate::source::{Directory, OpenFile, SourceError, Stat};
+
+/// A file that changes while it is read is read again so often.
+const READS_MAX: usize = 3;
+/// Read at once of a large file, bytes.
+pub(super) const BLOCK_LEN: usize = 2 << 20;
+
+/// A part of a file, in a buffer or not stored at all.
+#[derive(Debug, Clone)]
+pub(super) enum Piece {
+    /// A chunk.
+    Chunk {
+        /// Its id.
+        id: ChunkId,
+        /// Where it is in the buffer.
+        at: Range<usize>,
+    },
+    /// A hole.
+    Hole {
+        /// Its length, bytes.
+        len: u64,
+    },
+}
+
+/// A file to be read.
+#[derive(Debug)]
+pub(super) struct ToRead {
+    /// The directory that it is in.
+    pub directory: Arc<Directory>,
+    /// Its name there.
+    pub name: Vec<u8>,
+    /// The directory's path, for messages.
+    pub parent_path: Arc<[u8]>,
+    /// What it was like when the walk came by.
+    pub stat: Stat,
+    /// What its entry will say.
+    pub metadata: Metadata,
+}
+
+/// What was read of a small file.
+#[derive(Debug)]
+pub(super) struct ReadFile {
+    /// The file.
+    pub file: ToRead,
+    /// Its pieces, or why there are none.
+    pub content: Result<Vec<Piece>, SourceError>,
+    /// It changed while it was read, every time.
+    pub unstable: bool,
+    /// Bytes that were read, all attempts together.
+    pub bytes_read: u64,
+}
+
+/// A step in the reading of a large file.
+#[derive(Debug)]
+pub(super) enum Block {
+    /// The next pieces.
+    Pieces(Vec<u8>, Vec<Piece>),
+    /// The file changed: what came so far does not count.
+    Again,
+    /// The end, with what the entry will say.
+    End(Box<ReadFile>),
+}
+
+/// Something for a reading thread.
+pub(super) enum Job {
+    /// Items in the order of the walk; those that are files to be read are read.
+    Batch(Vec<Item>, Sender<(Vec<u8>, Vec<Item>)>),
+    /// One large file.
+    Large(Box<ToRead>, Sender<Block>),
+}
+
+/// What reading threads share.
+pub(super) struct Reader<'a> {
+    pub chunker: &'a Chunker,
+    pub keys: &'a KeyRing,
+    pub progress: &'a dyn Progress,
+}
+
+impl Reader<'_> {
+    /// Works until there are no more jobs.
+    pub fn work(&self, jobs: &Receiver<Job>) {
+        for job in jobs {
+            match job {
+                Job::Batch(items, done) => {
+                    let mut buffer = Vec::new();
+                    let items = items.into_iter().map(|item| match item {
+                        Item::Read(file) => Item::File(Box::new(self.small(*file, &mut buffer))),
+                        other => other,
+                    });
+                    let items = items.collect();
+                    // Nobody waits any more when the run was ended.
+                    let _ = done.send((buffer, items));
+                }
+                Job::Large(file, blocks) => _ = self.large(*file, &blocks),
+            }
+        }
+    }
+
+    /// Reads a small file behind what the buffer holds.
+    fn small(&self, mut file: ToRead, buffer: &mut Vec<u8>) -> ReadFile {
+        let start = buffer.len();
+        let mut bytes_read = 0;
+        let mut read = |file: &mut ToRead, last: bool| {
+            buffer.truncate(start);
+            let open = file.directory.open_file(&file.name, &file.stat)?;
+            adopt(file, open.stat());
+            let mut pieces = Vec::new();
+            for extent in open.extents() {
+                let extent = extent?;
+                if extent.hole {
+                    pieces.push(Piece::Hole { len: extent.len });
+                    continue;
+                }
+                let from = buffer.len();
+                // A small file's length fits; what it has grown by is not read.
+                buffer.resize(from + usize::try_from(extent.len).unwrap_or(0), 0);
+                let count = open.read_at(extent.offset, &mut buffer[from..])?;
+                buffer.truncate(from + count);
+                bytes_read += count as u64;
+                self.progress.add(Counter::Bytes, count as u64);
+                self.cut(buffer, from, &mut pieces);
+            }
+            let settled = open.unchanged(open.stat())?;
+            Ok(match settled || last {
+                true => Some((pieces, !settled)),
+                false => None,
+            })
+        };
+        let result = repeat(&mut file, &mut read);
+        let (content, unstable) = match result {
+            Ok((pieces, unstable)) => (Ok(pieces), unstable),
+            Err(error) => (Err(error.below(&file.parent_path)), false),
+        };
+        ReadFile { file, content, unstable, bytes_read }
+    }
+
+    fn cut(&self, buffer: &[u8], from: usize, pieces: &mut Vec<Piece>) {
+        let mut at = from;
+        self.chunker.cut(&buffer[from..], true, |chunk| {
+            let end = at + chunk.len();
+            pieces.push(Piece::Chunk { id: self.keys.data_id(chunk), at: at..end });
+            at = end;
+        });
+    }
+
+    /// Streams a large file. `None`: nobody listens any more.
+    fn large(&self, mut file: ToRead, blocks: &Sender<Block>) -> Option<()> {
+        let mut bytes_read = 0;
+        let mut first = true;
+        let mut read = |file: &mut ToRead, last: bool| {
+            if !std::mem::take(&mut first) && blocks.send(Block::Again).is_err() {
+                return Ok(Some((Vec::new(), false)));
+            }
+            let open = file.directory.open_file(&file.name, &file.stat)?;
+            adopt(file, open.stat());
+            for extent in open.extents() {
+                let extent = extent?;
+                if extent.hole {
+                    let hole = Piece::Hole { len: extent.len };
+                    let _ = blocks.send(Block::Pieces(Vec::new(), vec![hole]));
+                    continue;
+                }
+                let len = extent.len;
+                let Some(count) = self.stream(&open, extent.offset, len, blocks)? else { break };
+                bytes_read += count;
+                if count < len {
+                    break;
+                }
+            }
+            let settled = open.unchanged(open.stat())?;
+            Ok(match settled || last {
+                true => Some((Vec::new(), !settled)),
+                false => None,
+            })
+        };
+        let (content, unstable) = match repeat(&mut file, &mut read) {
+            Ok((pieces, unstable)) => (Ok(pieces), unstable),
+            Err(error) => (Err(error.below(&file.parent_path)), false),
+        };
+        let end = ReadFile { file, content, unstable, bytes_read };
+        blocks.send(Block::End(Box::new(end))).ok()
+    }
+
+    /// Streams one extent; says how many bytes there were, or nothing when nobody listens.
+    fn stream(
+        &self,
+        open: &OpenFile,
+        offset: u64,
+        len: u64,
+        blocks: &Sender<Block>,
+    ) -> Result<Option<u64>, SourceError> {
+        let mut done = 0;
+        let mut rest = Vec::new();
+        loop {
+            let mut buffer = Vec::with_capacity(BLOCK_LEN + rest.len());
+            buffer.extend_from_slice(&rest);
+            let want = usize::try_from(len - done).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
+            let held = buffer.len();
+            buffer.resize(held + want, 0);
+            let count = open.read_at(offset + done, &mut buffer[held..])?;
+            buffer.truncate(held + count);
+            done += count as u64;
+            self.progress.add(Counter::Bytes, count as u64);
+            let ended = done == len || count < want;
+            let mut pieces = Vec::new();
+            let mut at = 0;
+            let cut = self.chunker.cut(&buffer, ended, |chunk| {
+                let end = at + chunk.len();
+                pieces.push(Piece::Chunk { id: self.keys.data_id(chunk), at: at..end });
+                at = end;
+            });
+            rest = buffer[cut..].to_vec();
+            if blocks.send(Block::Pieces(buffer, pieces)).is_err() || self.progress.cancelled() {
+                return Ok(None);
+            }
+            if ended {
+                return Ok(Some(done));
+            }
+        }
+    }
+}
+
+/// The entry shall say what was read, not what was seen before.
+fn adopt(file: &mut ToRead, stat: &Stat) {
+    file.stat = *stat;
+    let metadata = &mut file.metadata;
+    metadata.mode = stat.mode;
+    metadata.mtime = stat.mtime;
+    metadata.ctime = stat.ctime;
+    metadata.inode = stat.inode;
+    metadata.links = stat.links;
+    metadata.device = if stat.links > 1 { stat.device } else { 0 };
+}
+
+type Reading = Result<Option<(Vec<Piece>, bool)>, SourceError>;
+
+/// Reads until the file held still, a few times at most.
+fn repeat(
+    file: &mut ToRead,
+    read: &mut dyn FnMut(&mut ToRead, bool) -> Reading,
+) -> Result<(Vec<Piece>, bool), SourceError> {
+    for _ in 1..READS_MAX {
+        if let Some(done) = read(file, false)? {
+            return Ok(done);
+        }
+    }
+    Ok(read(file, true)?.unwrap_or_default())
+}

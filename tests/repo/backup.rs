@@ -1,0 +1,305 @@
+//! Backups of living trees.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::Arc;
+
+use holdall::format::frame::ChunkKind;
+use holdall::format::snapshot::Outcome;
+use holdall::format::tree::{Entry, EntryKind, Ref, Refs};
+use holdall::ops::OpsError;
+use holdall::ops::backup::{BackupOptions, BackupReport, Input, Parent, Stream, backup};
+use holdall::progress::Silent;
+use holdall::repo::{ChunkReader, Repository};
+use holdall::source::Excludes;
+use holdall::tree::TreeReader;
+
+use crate::support::repository::TestRepo;
+
+fn run(repository: &Arc<Repository>, paths: &[&Path]) -> BackupReport {
+    run_with(repository, paths, &BackupOptions::default()).unwrap()
+}
+
+fn run_with(
+    repository: &Arc<Repository>,
+    paths: &[&Path],
+    options: &BackupOptions,
+) -> Result<BackupReport, OpsError> {
+    let paths = paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+    backup(repository, Input::Paths(paths), options, &Silent::default())
+}
+
+/// Everything in a snapshot, by path.
+fn entries(repository: &Arc<Repository>, report: &BackupReport) -> BTreeMap<Vec<u8>, Entry> {
+    fn collect(
+        trees: &TreeReader,
+        listing: &Refs,
+        path: &[u8],
+        all: &mut BTreeMap<Vec<u8>, Entry>,
+    ) {
+        for entry in trees.entries(listing) {
+            let entry = entry.unwrap();
+            let path = [path, b"/", &entry.name].concat();
+            if let EntryKind::Directory { listing } = &entry.kind {
+                collect(trees, listing, &path, all);
+            }
+            assert!(all.insert(path, entry).is_none());
+        }
+    }
+    let mut all = BTreeMap::new();
+    let root = &report.record.as_ref().unwrap().snapshot.root;
+    collect(&TreeReader::new(repository), root, b"", &mut all);
+    all
+}
+
+fn content(repository: &Arc<Repository>, entry: &Entry) -> Vec<u8> {
+    let EntryKind::File { content, .. } = &entry.kind else { panic!("{entry:?} is no file") };
+    let chunks = ChunkReader::new(repository, 1 << 20);
+    let mut bytes = Vec::new();
+    for leaf in TreeReader::new(repository).leaves(content) {
+        match leaf.unwrap() {
+            Ref::Hole { len } => bytes.resize(bytes.len() + len as usize, 0),
+            Ref::Chunk { id, .. } => {
+                bytes.extend_from_slice(chunks.read(ChunkKind::Data, &id).unwrap().bytes());
+            }
+        }
+    }
+    bytes
+}
+
+fn at<'a>(all: &'a BTreeMap<Vec<u8>, Entry>, path: &Path) -> &'a Entry {
+    all.get(path.as_os_str().as_bytes()).unwrap_or_else(|| panic!("{path:?} is missing"))
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    use holdall::world::{SeededWorld, Time, World};
+    let mut bytes = vec![0; len];
+    SeededWorld::new(seed, Time::default()).random(&mut bytes);
+    bytes
+}
+
+/// Makes the tree look old, so that its files count as settled.
+fn settle(repo: &TestRepo) {
+    repo.world.set_now(holdall::world::Time::from_seconds(4_000_000_000));
+}
+
+#[test]
+fn contents_of_all_sizes_and_kinds_come_back() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    let path = |name: &str| source.path().join(name);
+    fs::create_dir_all(path("a/deep/er")).unwrap();
+    for (number, len) in [0, 1, 4095, 4096, 100_000, 1 << 20, 5_000_000].into_iter().enumerate() {
+        fs::write(path(&format!("a/file-{number}")), noise(number as u64, len)).unwrap();
+    }
+    for number in 0..600 {
+        fs::write(path(&format!("a/deep/er/small-{number}")), format!("{number}")).unwrap();
+    }
+    let sparse = fs::File::create(path("sparse")).unwrap();
+    sparse.set_len(10 << 20).unwrap();
+    sparse.write_all_at(b"in the middle", 5 << 20).unwrap();
+    symlink("nowhere", path("link")).unwrap();
+    fs::write(source.path().join(std::ffi::OsStr::from_bytes(b"odd\xff\n")), "odd").unwrap();
+    let report = run(&repo.repository, &[source.path()]);
+    assert_eq!(report.record.as_ref().unwrap().snapshot.outcome, Outcome::Complete);
+    let all = entries(&repo.repository, &report);
+    assert_eq!(report.statistics.files, 609);
+    for (found, entry) in all.iter().filter(|(_, e)| matches!(e.kind, EntryKind::File { .. })) {
+        let live = fs::read(std::ffi::OsStr::from_bytes(found)).unwrap();
+        assert!(content(&repo.repository, entry) == live, "{found:?}");
+    }
+    let EntryKind::File { content, .. } = &at(&all, &path("sparse")).kind else { panic!() };
+    assert!(content.refs.iter().filter(|r| matches!(r, Ref::Hole { .. })).count() == 2);
+    let target = EntryKind::Symlink { target: b"nowhere".to_vec() };
+    assert_eq!(at(&all, &path("link")).kind, target);
+    let stat = fs::metadata(path("a/deep")).unwrap();
+    assert_eq!(at(&all, &path("a/deep")).metadata.mtime.seconds, stat.mtime());
+}
+
+#[test]
+fn the_second_run_reads_and_stores_only_what_changed() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    let path = |name: &str| source.path().join(name);
+    for directory in ["same", "other/below", "empty"] {
+        fs::create_dir_all(path(directory)).unwrap();
+    }
+    for number in 0..200 {
+        fs::write(path(&format!("same/{number}")), noise(number, 3000)).unwrap();
+        fs::write(path(&format!("other/below/{number}")), noise(1000 + number, 3000)).unwrap();
+    }
+    settle(&repo);
+    let first = run(&repo.repository, &[source.path()]);
+    let again = run(&repo.reopen(), &[source.path()]);
+    assert_eq!(again.parent, first.record.as_ref().map(|record| record.id));
+    assert_eq!(again.statistics.files_unchanged, 400);
+    assert_eq!((again.statistics.bytes_read, again.statistics.bytes_new), (0, 0));
+    assert_eq!(again.statistics.files, first.statistics.files);
+    assert_eq!(again.statistics.directories, first.statistics.directories);
+    assert_eq!(again.statistics.bytes, first.statistics.bytes);
+    assert_eq!(
+        again.record.as_ref().unwrap().snapshot.root,
+        first.record.as_ref().unwrap().snapshot.root
+    );
+    fs::write(path("other/below/7"), "changed").unwrap();
+    fs::remove_file(path("other/below/8")).unwrap();
+    fs::write(path("empty/new"), "new").unwrap();
+    let third = run(&repo.reopen(), &[source.path()]);
+    let counts = third.statistics;
+    assert_eq!((counts.files_new, counts.files_changed, counts.files_unchanged), (1, 1, 398));
+    assert_eq!(counts.bytes_read, 10);
+    let all = entries(&repo.repository, &third);
+    assert!(!all.contains_key(path("other/below/8").as_os_str().as_bytes()));
+    assert_eq!(content(&repo.repository, at(&all, &path("other/below/7"))), b"changed");
+    assert_eq!(content(&repo.repository, at(&all, &path("same/7"))), noise(7, 3000));
+}
+
+#[test]
+fn a_file_removed_from_an_otherwise_unchanged_directory_is_gone() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    for name in ["a", "z"] {
+        fs::write(source.path().join(name), name).unwrap();
+    }
+    settle(&repo);
+    run(&repo.repository, &[source.path()]);
+    fs::remove_file(source.path().join("z")).unwrap();
+    let second = run(&repo.repository, &[source.path()]);
+    let all = entries(&repo.repository, &second);
+    assert!(all.contains_key(source.path().join("a").as_os_str().as_bytes()));
+    assert!(!all.contains_key(source.path().join("z").as_os_str().as_bytes()));
+}
+
+#[test]
+fn a_file_that_changed_a_moment_ago_is_read_again() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    fs::write(source.path().join("file"), "one").unwrap();
+    let stat = fs::metadata(source.path().join("file")).unwrap();
+    repo.world.set_now(holdall::world::Time::from_seconds(stat.ctime()));
+    run(&repo.repository, &[source.path()]);
+    let second = run(&repo.repository, &[source.path()]);
+    assert_eq!(second.statistics.files_unchanged, 0);
+}
+
+#[test]
+fn a_change_that_keeps_size_and_mtime_is_seen_by_ctime() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    let path = source.path().join("file");
+    fs::write(&path, "one").unwrap();
+    let mtime = fs::metadata(&path).unwrap().modified().unwrap();
+    settle(&repo);
+    run(&repo.repository, &[source.path()]);
+    fs::write(&path, "two").unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(mtime).unwrap();
+    let second = run(&repo.repository, &[source.path()]);
+    assert_eq!(content(&repo.repository, at(&entries(&repo.repository, &second), &path)), b"two");
+}
+
+#[test]
+fn excludes_several_paths_and_what_lies_between() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    let path = |name: &str| source.path().join(name);
+    for directory in ["a/keep", "a/skip", "b", "not-asked-for"] {
+        fs::create_dir_all(path(directory)).unwrap();
+        fs::write(path(directory).join("file"), directory).unwrap();
+    }
+    fs::set_permissions(source.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let mut excludes = Excludes::new();
+    excludes.add_pattern(b"skip").unwrap();
+    let options = BackupOptions { excludes, ..BackupOptions::default() };
+    let (a, b) = (path("a"), path("b"));
+    let report = run_with(&repo.repository, &[&b, &a], &options).unwrap();
+    let all = entries(&repo.repository, &report);
+    let has = |name: &str| all.contains_key(path(name).as_os_str().as_bytes());
+    assert!(has("a/keep/file") && has("b/file") && has("a"));
+    assert!(!has("a/skip") && !has("not-asked-for"));
+    assert_eq!(at(&all, source.path()).metadata.mode, 0o711);
+    // The order of paths does not hide the parent, and dry runs leave nothing behind.
+    let before = crate::support::storages::keys(&*repo.storage, "");
+    let dry = BackupOptions { dry_run: true, ..BackupOptions::default() };
+    let report = run_with(&repo.repository, &[&path("not-asked-for")], &dry).unwrap();
+    assert!(report.record.is_none() && report.statistics.bytes_new > 0);
+    assert_eq!(crate::support::storages::keys(&*repo.storage, ""), before);
+}
+
+#[test]
+fn missing_paths_make_it_partial_or_fail() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    fs::write(source.path().join("file"), "x").unwrap();
+    let missing = Path::new("/no/such/path");
+    let report = run(&repo.repository, &[source.path(), missing]);
+    let snapshot = &report.record.as_ref().unwrap().snapshot;
+    assert_eq!(snapshot.outcome, Outcome::Partial);
+    assert_eq!(snapshot.problems[0].path, b"/no/such/path");
+    let before = crate::support::storages::keys(&*repo.storage, "");
+    let error = run_with(&repo.repository, &[missing], &BackupOptions::default()).unwrap_err();
+    assert!(matches!(error, OpsError::NothingRead { .. }), "{error}");
+    assert_eq!(crate::support::storages::keys(&*repo.storage, ""), before, "nothing is left");
+}
+
+#[test]
+fn streams_become_a_file_unless_their_command_fails() {
+    let repo = TestRepo::memory();
+    let bytes = noise(1, 3_000_000);
+    let stream = |finish: Result<(), String>| {
+        let reader = Box::new(std::io::Cursor::new(bytes.clone()));
+        let finish: holdall::ops::backup::Finish = Box::new(|| finish);
+        Input::Stream(Stream { name: b"dump.sql".to_vec(), reader, finish: Some(finish) })
+    };
+    let options = BackupOptions::default();
+    let report = backup(&repo.repository, stream(Ok(())), &options, &Silent::default()).unwrap();
+    let all = entries(&repo.repository, &report);
+    assert_eq!(content(&repo.repository, at(&all, Path::new("/dump.sql"))), bytes);
+    let failed =
+        backup(&repo.repository, stream(Err("exit 1".into())), &options, &Silent::default());
+    assert!(matches!(failed, Err(OpsError::Stream { .. })));
+    assert_eq!(repo.repository.counted().unwrap().len(), 1);
+}
+
+#[test]
+fn thousands_of_levels_and_a_hundred_thousand_names() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    for number in 0..20_000 {
+        fs::write(source.path().join(format!("{number}")), "").unwrap();
+    }
+    let mut directory = rustix::fs::open(
+        source.path(),
+        rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::RDONLY,
+        rustix::fs::Mode::empty(),
+    )
+    .unwrap();
+    for _ in 0..3000 {
+        rustix::fs::mkdirat(&directory, "deep", rustix::fs::Mode::RWXU).unwrap();
+        directory = rustix::fs::openat(
+            &directory,
+            "deep",
+            rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::RDONLY,
+            rustix::fs::Mode::empty(),
+        )
+        .unwrap();
+    }
+    settle(&repo);
+    let report = run(&repo.repository, &[source.path()]);
+    assert_eq!((report.statistics.files, report.problem_count), (20_000, 0));
+    assert!(report.statistics.directories > 3000);
+    let again = run(&repo.repository, &[source.path()]);
+    assert_eq!(again.statistics.bytes_new, 0);
+    assert_eq!(again.statistics.directories, report.statistics.directories);
+    // The standard library removes a tree by paths, which are too long here.
+    let removed = std::process::Command::new("rm").arg("-rf").arg(source.path()).status();
+    assert!(removed.unwrap().success());
+}
+
+#[test]
+fn a_cancelled_run_leaves_no_session_and_what_it_stored_is_used() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    fs::write(source.path().join("file"), noise(1, 500_000)).unwrap();
+    let progress = Silent::default();
+    progress.cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+    let paths = vec![source.path().as_os_str().as_bytes().to_vec()];
+    let options = BackupOptions { parent: Parent::None, ..BackupOptions::default() };
+    let result = backup(&repo.repository, Input::Paths(paths), &options, &progress);
+    assert!(matches!(result, Err(OpsError::Cancelled)));
+    assert!(repo.repository.list_sessions().unwrap().is_empty());
+    run(&repo.repository, &[source.path()]);
+}
