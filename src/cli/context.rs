@@ -28,6 +28,8 @@ pub struct Location {
     pub path: PathBuf,
     /// Whether somebody named it, as opposed to the default.
     pub named: bool,
+    /// Whether that was done by an option, so that the next command needs it again.
+    pub named_by_option: bool,
 }
 
 impl Location {
@@ -88,8 +90,14 @@ impl Context {
             given.clone().or_else(|| variable(name).map(PathBuf::from))
         };
         let location = match option(&globals.repo, "HOLDALL_REPO") {
-            Some(text) => Location { path: Location::parse(&text)?, named: true },
-            None => Location { path: places.repository(), named: false },
+            Some(text) => Location {
+                path: Location::parse(&text)?,
+                named: true,
+                named_by_option: globals.repo.is_some(),
+            },
+            None => {
+                Location { path: places.repository(), named: false, named_by_option: false }
+            }
         };
         if let Some(cache) = path(&globals.cache_dir, "HOLDALL_CACHE_DIR") {
             places.cache = cache;

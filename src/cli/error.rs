@@ -61,6 +61,8 @@ pub struct Failure {
     pub in_repository: bool,
     /// Whoever read the output has gone: nothing is worth saying.
     pub silent: bool,
+    /// There is nothing at the repository's place, as opposed to something else.
+    pub is_missing: bool,
 }
 
 /// Result of what commands do.
@@ -76,6 +78,7 @@ impl Failure {
             object: None,
             in_repository: false,
             silent: false,
+            is_missing: false,
         }
     }
 
@@ -213,9 +216,10 @@ impl From<RepoError> for Failure {
 /// There is no repository at a place.
 pub fn no_repository(location: &str) -> Failure {
     let location = text::escape(location.as_bytes());
-    Failure::new(Exit::NoRepository, format!("there is no repository at {location}"))
-        .hint("make one with `holdall init`, or name another with --repo")
-        .object(location)
+    let message = format!("there is no repository at {location}");
+    let failure = Failure::new(Exit::NoRepository, message).object(location);
+    let failure = failure.hint("make one with `holdall init`, or name another with --repo");
+    Failure { is_missing: true, ..failure }
 }
 
 fn unreadable(location: &str, source: &FormatError) -> Failure {
@@ -258,7 +262,9 @@ impl From<CryptoError> for Failure {
             CryptoError::WrongSecret => Exit::WrongSecret,
             CryptoError::RecoveryCode | CryptoError::KeyFile => Exit::WrongSecret,
             CryptoError::LastSlot | CryptoError::Missing { .. } => Exit::Failed,
-            CryptoError::Tag | CryptoError::Cost | CryptoError::Bundle => Exit::Damage,
+            CryptoError::Tag | CryptoError::Cost | CryptoError::Bundle | CryptoError::Pin => {
+                Exit::Damage
+            }
         };
         let failure = Self::new(exit, error.to_string());
         match error {
@@ -316,6 +322,9 @@ impl From<OpsError> for Failure {
                     .object(text::escape(name.as_bytes()))
             }
             OpsError::Retention(source) => source.into(),
+            OpsError::NothingRead { .. } | OpsError::Stream { .. } => {
+                Self::new(Exit::Failed, error.to_string()).hint("no snapshot was stored")
+            }
             OpsError::Cancelled => Self::new(Exit::Interrupted, "interrupted"),
         }
     }

@@ -1,7 +1,7 @@
 //! Which snapshots: options that several commands share.
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
 
 use crate::ops::select::Filter;
 
@@ -40,11 +40,17 @@ impl FilterArgs {
     }
 }
 
-/// A path from the root, without the slash at its end and without `.`; links and `..` stay.
+/// A path from the root, without `.`, `..` and the slash at its end. What `..` means after a link
+/// only the system knows, so it is asked.
 pub fn absolute(path: &Path) -> Vec<u8> {
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let parts: PathBuf = full.components().collect();
-    parts.as_os_str().as_bytes().to_vec()
+    let parts: Vec<Component<'_>> = full.components().collect();
+    let dots = parts.iter().rposition(|part| *part == Component::ParentDir);
+    let (dotted, rest) = parts.split_at(dots.map_or(0, |at| at + 1));
+    let dotted: PathBuf = dotted.iter().collect();
+    let mut clean = dotted.canonicalize().unwrap_or(dotted);
+    clean.extend(rest);
+    clean.into_os_string().into_vec()
 }
 
 /// Tags of a list with commas.

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Arguments come in here, answers and exit codes go out;
 //! the work is done below.
 
+mod backup;
 mod context;
 mod creation;
 mod error;
@@ -100,6 +101,7 @@ pub struct Globals {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Init(init::InitArgs),
+    Backup(backup::BackupArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Tag(tag::TagArgs),
     Key(key::KeyArgs),
@@ -137,6 +139,7 @@ pub fn run() -> ExitCode {
 fn dispatch(command: &Command, context: &Context) -> Result<Exit> {
     match command {
         Command::Init(args) => init::run(args, context),
+        Command::Backup(args) => backup::run(args, context),
         Command::Snapshots(args) => snapshots::run(args, context),
         Command::Tag(args) => tag::run(args, context),
         Command::Key(args) => key::run(args, context),

@@ -33,8 +33,6 @@ pub enum Style {
     Id,
     /// The first line of a table.
     Heading,
-    /// Less important than the rest.
-    Faint,
 }
 
 impl Style {
@@ -45,7 +43,6 @@ impl Style {
             Self::Good => "32",
             Self::Id => "33",
             Self::Heading => "1",
-            Self::Faint => "2",
         }
     }
 }
@@ -96,14 +93,14 @@ impl Output {
         self.quiet
     }
 
-    /// How much more is wanted than usual.
-    pub fn verbose(&self) -> u8 {
-        self.verbose
-    }
-
     /// Text in the colour of its kind, for stdout.
     pub fn paint(&self, style: Style, text: &str) -> String {
         paint(self.color_stdout, style, text)
+    }
+
+    /// The same for stderr.
+    pub fn paint_talk(&self, style: Style, text: &str) -> String {
+        paint(self.color_stderr, style, text)
     }
 
     /// A line of data.
