@@ -1,3 +1,7 @@
 //! The binary: everything is in `holdall::cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    holdall::cli::run()
+}

@@ -1,1 +1,206 @@
-//! Stub.
+//! The command line: one file per command. Arguments come in here, answers and exit codes go out;
+//! the work is done below.
+
+mod backup;
+mod context;
+mod creation;
+mod error;
+mod filters;
+mod help;
+mod init;
+mod json;
+mod key;
+mod manual;
+mod output;
+mod places;
+mod probe;
+mod progress;
+mod secrets;
+mod snapshots;
+mod tag;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+
+use self::context::Context;
+use self::error::{Exit, Failure, Result};
+use self::output::{ColorChoice, Output};
+
+/// Back up files and directories, and bring them back
+///
+/// Everything is stored in a repository: deduplicated, compressed, encrypted. With nothing
+/// configured, `holdall backup PATH` makes one and backs up.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdall",
+    version,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "`holdall help` lists guides; `holdall help COMMAND` tells more of a command."
+)]
+struct Args {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes, before or after its name.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// Directory of the repository [env: HOLDALL_REPO]
+    #[arg(short, long, global = true, value_name = "URL")]
+    repo: Option<OsString>,
+    /// Read the password from a file [env: HOLDALL_PASSWORD_FILE]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    password_file: Option<PathBuf>,
+    /// Run a command that prints the password [env: HOLDALL_PASSWORD_COMMAND]
+    #[arg(long, global = true, value_name = "COMMAND", hide_short_help = true)]
+    password_command: Option<OsString>,
+    /// Open the repository with a key file [env: HOLDALL_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    key_file: Option<PathBuf>,
+    /// Keep the local index in this directory [env: HOLDALL_CACHE_DIR]
+    #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
+    cache_dir: Option<PathBuf>,
+    /// Answer in JSON (`holdall help json`)
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say nothing but answers and warnings
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Do not show how far the work is
+    #[arg(long, global = true, hide_short_help = true)]
+    no_progress: bool,
+    /// When to use colours
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_short_help = true
+    )]
+    color: ColorChoice,
+    /// Use so many threads, instead of one for each core
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=256),
+        hide_short_help = true
+    )]
+    threads: Option<u16>,
+    /// Show times and count days in this time zone, instead of the system's
+    #[arg(long, global = true, value_name = "ZONE", hide_short_help = true)]
+    timezone: Option<String>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Init(init::InitArgs),
+    Backup(backup::BackupArgs),
+    Snapshots(snapshots::SnapshotsArgs),
+    Tag(tag::TagArgs),
+    Key(key::KeyArgs),
+    Completions(manual::CompletionsArgs),
+    Man(manual::ManArgs),
+    Help(help::HelpArgs),
+}
+
+/// Runs the program with the arguments of this process.
+pub fn run() -> ExitCode {
+    let given: Vec<OsString> = std::env::args_os().collect();
+    let args = match parse(&given) {
+        Ok(args) => args,
+        Err(error) => return ExitCode::from(usage(&given, &error).code()),
+    };
+    let globals = &args.globals;
+    let output = Output::new(globals.color, globals.json, globals.quiet, globals.verbose);
+    let context = match Context::new(globals, output) {
+        Ok(context) => context,
+        Err(failure) => {
+            Output::new(globals.color, globals.json, globals.quiet, 0).fail(&failure);
+            return ExitCode::from(failure.exit.code());
+        }
+    };
+    let ended =
+        dispatch(&args.command, &context).and_then(|exit| context.output.flush().map(|()| exit));
+    let exit = ended.unwrap_or_else(|failure| {
+        let failure = context.located(failure);
+        context.output.fail(&failure);
+        failure.exit
+    });
+    ExitCode::from(exit.code())
+}
+
+fn dispatch(command: &Command, context: &Context) -> Result<Exit> {
+    match command {
+        Command::Init(args) => init::run(args, context),
+        Command::Backup(args) => backup::run(args, context),
+        Command::Snapshots(args) => snapshots::run(args, context),
+        Command::Tag(args) => tag::run(args, context),
+        Command::Key(args) => key::run(args, context),
+        Command::Completions(args) => manual::completions(args, context),
+        Command::Man(args) => manual::pages(args, context),
+        Command::Help(args) => help::run(args, context),
+    }
+}
+
+/// The program as clap sees it.
+fn command() -> clap::Command {
+    Args::command()
+}
+
+fn parse(given: &[OsString]) -> std::result::Result<Args, clap::Error> {
+    // clap's own colours follow the same option, before it is parsed.
+    let word = |choice: &str| given.iter().any(|arg| arg == choice);
+    let after = |choice: &str| {
+        given.windows(2).any(|pair| matches!(pair, [a, b] if a == "--color" && b == choice))
+    };
+    let color = match () {
+        () if word("--color=never") || after("never") => clap::ColorChoice::Never,
+        () if word("--color=always") || after("always") => clap::ColorChoice::Always,
+        () => clap::ColorChoice::Auto,
+    };
+    let matches = command().color(color).try_get_matches_from(given)?;
+    Args::from_arg_matches(&matches)
+}
+
+/// What clap has to say: help and the version on stdout, mistakes on stderr.
+fn usage(given: &[OsString], error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
+        // Nothing is lost when nobody reads it.
+        let _ = error.print();
+        return Exit::Done;
+    }
+    let json = given.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    match json {
+        true => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            let message = line.strip_prefix("error: ").unwrap_or(line);
+            let failure = Failure::usage(crate::text::escape(message.as_bytes()))
+                .hint("`holdall --help` tells what is understood");
+            Output::new(ColorChoice::Never, true, false, 0).fail(&failure);
+        }
+        false => _ = error.print(),
+    }
+    Exit::Usage
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_arguments_make_sense() {
+        super::command().debug_assert();
+    }
+}

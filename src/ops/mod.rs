@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod check;
+pub mod probe;
 pub mod retention;
 pub mod select;
 

@@ -1,0 +1,215 @@
+//! What every command has: global options, places, streams; and how it opens a repository.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use super::Globals;
+use super::error::{Exit, Failure, Result, no_repository, quoted};
+use super::output::Output;
+use super::places::{Places, variable};
+use super::secrets::{self, Sources};
+use crate::crypto::Secret;
+use crate::repo::{Environment, RepoError, Repository};
+use crate::storage::{ErrorKind, LocalStorage, Storage};
+use crate::text;
+use crate::world::{RealWorld, World};
+
+/// How often a person may mistype a password.
+const ASKED_MAX: usize = 3;
+
+/// Where a repository is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Whether somebody named it, as opposed to the default.
+    pub named: bool,
+    /// Whether that was done by an option, so that the next command needs it again.
+    pub named_by_option: bool,
+}
+
+impl Location {
+    /// From what a person gave: a path, or a `file:` URL.
+    pub fn parse(text: &OsString) -> Result<PathBuf> {
+        let bytes = text.as_bytes();
+        let scheme = bytes.windows(3).position(|part| part == b"://").map(|at| bytes.split_at(at));
+        match scheme {
+            Some((b"file", path)) => Ok(PathBuf::from(std::ffi::OsStr::from_bytes(&path[3..]))),
+            // A directory may have such a name; as a path it is told from a URL by a slash before.
+            Some((scheme, _)) if !scheme.contains(&b'/') => {
+                let scheme = quoted(&String::from_utf8_lossy(scheme));
+                Err(Failure::usage(format!("repositories of the kind {scheme} are not known"))
+                    .hint("give a directory"))
+            }
+            _ => Ok(PathBuf::from(text)),
+        }
+    }
+
+    /// Safe for a terminal.
+    pub fn show(&self) -> String {
+        show_path(&self.path)
+    }
+}
+
+/// A path, safe for a terminal.
+pub fn show_path(path: &Path) -> String {
+    text::escape(path.as_os_str().as_bytes())
+}
+
+/// What every command has.
+#[derive(Debug)]
+pub struct Context {
+    /// Where things lie.
+    pub places: Places,
+    /// Which repository.
+    pub location: Location,
+    /// Where secrets come from.
+    pub sources: Sources,
+    /// The streams.
+    pub output: Arc<Output>,
+    /// Whether progress is to be shown.
+    pub progress: bool,
+    /// The zone in which times are shown and days begin.
+    pub zone: TimeZone,
+    /// Clock and randomness.
+    pub world: Arc<dyn World>,
+    cache: PathBuf,
+    threads: usize,
+}
+
+impl Context {
+    /// From the global options and the environment.
+    pub fn new(globals: &Globals, output: Output) -> Result<Self> {
+        let mut places = Places::find()?;
+        let option = |given: &Option<OsString>, name| given.clone().or_else(|| variable(name));
+        let path = |given: &Option<PathBuf>, name| {
+            given.clone().or_else(|| variable(name).map(PathBuf::from))
+        };
+        let location = match option(&globals.repo, "HOLDALL_REPO") {
+            Some(text) => Location {
+                path: Location::parse(&text)?,
+                named: true,
+                named_by_option: globals.repo.is_some(),
+            },
+            None => Location { path: places.repository(), named: false, named_by_option: false },
+        };
+        if let Some(cache) = path(&globals.cache_dir, "HOLDALL_CACHE_DIR") {
+            places.cache = cache;
+        }
+        let zone = match &globals.timezone {
+            None => TimeZone::system(),
+            Some(name) => TimeZone::get(name).map_err(|_| {
+                Failure::usage(format!("there is no time zone {}", quoted(name)))
+                    .hint("give a name such as Europe/Berlin or UTC")
+            })?,
+        };
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Self {
+            cache: places.cache.clone(),
+            location,
+            sources: Sources {
+                key_file: path(&globals.key_file, "HOLDALL_KEY_FILE"),
+                password_file: path(&globals.password_file, "HOLDALL_PASSWORD_FILE"),
+                password_command: option(&globals.password_command, "HOLDALL_PASSWORD_COMMAND"),
+            },
+            output: Arc::new(output),
+            progress: !globals.no_progress,
+            zone,
+            world: Arc::new(RealWorld),
+            threads: globals.threads.map_or_else(cores, usize::from),
+            places,
+        })
+    }
+
+    /// Who works here.
+    pub fn environment(&self) -> Environment {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let user = uzers::get_user_by_uid(rustix::process::geteuid().as_raw());
+        Environment {
+            cache: self.cache.clone(),
+            client: self.places.client(&*self.world),
+            host,
+            user: user.map(|u| u.name().to_string_lossy().into_owned()).unwrap_or_default(),
+            process: std::process::id(),
+            threads: self.threads,
+        }
+    }
+
+    /// The local directory that a repository lies in.
+    pub fn storage(&self, path: &Path) -> Result<Arc<dyn Storage>> {
+        match LocalStorage::open(path) {
+            Ok(storage) => Ok(Arc::new(storage)),
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                Err(no_repository(&path.to_string_lossy()))
+            }
+            Err(error) => Err(Failure::file("open the repository at", path, &error.source)),
+        }
+    }
+
+    /// Opens the repository that is meant.
+    pub fn open(&self) -> Result<Arc<Repository>> {
+        self.open_at(&self.location.path)
+    }
+
+    /// Opens the repository in a directory, with whatever secret fits: key files first, since
+    /// trying them costs nothing, then the password that is given, then one that is asked for.
+    pub fn open_at(&self, path: &Path) -> Result<Arc<Repository>> {
+        let storage = self.storage(path)?;
+        let environment = self.environment();
+        let attempt = |secrets: &[Secret]| {
+            let world = self.world.clone();
+            match Repository::open(storage.clone(), world, environment.clone(), secrets) {
+                Ok(repository) => Ok(Some(Arc::new(repository))),
+                Err(RepoError::WrongSecret { .. }) => Ok(None),
+                Err(error) => Err(Failure::from(error)),
+            }
+        };
+        // Without any secret this still says whether there is a repository.
+        let key_files = self.sources.key_files(&self.places);
+        if let Some(repository) = attempt(key_files.as_deref().unwrap_or_default())? {
+            return Ok(repository);
+        }
+        let key_files = key_files?;
+        let password = self.sources.password()?;
+        let was_given = password.is_some();
+        if let Some(password) = password
+            && let Some(repository) = attempt(&secrets::secrets_of(password))?
+        {
+            return Ok(repository);
+        }
+        if !was_given && secrets::can_ask() {
+            for _ in 0..ASKED_MAX {
+                let typed = secrets::ask(&format!("password for {}: ", show_path(path)))?;
+                if let Some(repository) = attempt(&secrets::secrets_of(typed))? {
+                    return Ok(repository);
+                }
+                self.output.say("that opens nothing here");
+            }
+        }
+        let location = storage.location();
+        if !was_given && key_files.is_empty() && !secrets::can_ask() {
+            let key = show_path(&self.places.key_file());
+            let message = format!(
+                "nothing to open the repository at {} with: no password is given, and there is no key file {key}",
+                text::escape(location.as_bytes())
+            );
+            return Err(Failure::new(Exit::WrongSecret, message)
+                .hint("see `holdall help environment`")
+                .object(text::escape(location.as_bytes())));
+        }
+        Err(RepoError::WrongSecret { location }.into())
+    }
+
+    /// A failure with the repository's place, where its object alone does not say enough.
+    pub fn located(&self, failure: Failure) -> Failure {
+        if !failure.in_repository {
+            return failure;
+        }
+        let message = format!("{} (repository {})", failure.message, self.location.show());
+        Failure { message, ..failure }
+    }
+}
