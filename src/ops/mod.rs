@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod check;
 pub mod probe;
+pub mod restore;
 pub mod retention;
 pub mod select;
 
@@ -11,6 +12,7 @@ use crate::id::PrefixError;
 use crate::index::IndexError;
 use crate::repo::RepoError;
 use crate::storage::StorageError;
+use crate::target::TargetError;
 use crate::tree::TreeError;
 
 /// Why an operation ended without doing its work.
@@ -48,6 +50,22 @@ pub enum OpsError {
         name: Vec<u8>,
         /// Why.
         why: String,
+    },
+    /// The target cannot be used.
+    #[error("the target {}: {source}", crate::text::escape(path))]
+    Target {
+        /// The directory, raw.
+        path: Vec<u8>,
+        /// Why.
+        source: TargetError,
+    },
+    /// No room is left in the target.
+    #[error("the target is full: {}: {source}", crate::text::escape(path))]
+    TargetFull {
+        /// What was written then: relative to the target, raw.
+        path: Vec<u8>,
+        /// What the system said.
+        source: TargetError,
     },
     /// It was asked to stop.
     #[error("stopped before the end")]
