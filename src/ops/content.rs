@@ -10,7 +10,7 @@ use crate::format::FormatError;
 use crate::format::frame::ChunkKind;
 use crate::format::tree::{Ref, Refs};
 use crate::progress::{Counter, Problem, Progress};
-use crate::repo::{ChunkReader, Found, RepoError, Repository};
+use crate::repo::{ChunkReader, Found, Repository};
 use crate::tree::{Leaves, TreeError, TreeReader};
 
 /// Opened frames of file contents that are kept, bytes.

@@ -105,9 +105,8 @@ impl Sample {
             process: 1,
             threads: 1,
         };
-        // Nearly every chunk has a frame of its own, so that damage hits one thing.
-        let options =
-            CreateOptions { compression: 1, frame_size: 8 << 10, ..CreateOptions::default() };
+        // Every chunk has a frame of its own, so that damage hits one thing.
+        let options = CreateOptions { compression: 1, frame_size: 1, ..CreateOptions::default() };
         let storage = MemoryStorage::new();
         let shared: Arc<dyn Storage> = Arc::new(storage.clone());
         let repository =
