@@ -8,6 +8,7 @@ pub mod retention;
 #[cfg(test)]
 mod sample;
 pub mod select;
+pub mod tag;
 pub mod walk;
 
 use crate::id::PrefixError;
