@@ -9,6 +9,7 @@ pub mod retention;
 #[cfg(test)]
 mod sample;
 pub mod select;
+pub mod stats;
 pub mod tag;
 pub mod walk;
 
