@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod content;
+pub mod diff;
 pub mod find;
 pub mod ls;
 pub mod retention;

@@ -39,6 +39,11 @@ impl Start {
         Ok(Self { path, entry: Some(entry), root })
     }
 
+    /// What is in the top, if that is the start.
+    pub(super) fn root_listing(&self) -> Option<Refs> {
+        self.entry.is_none().then(|| self.root.clone())
+    }
+
     /// What is in it; `None` if it is no directory.
     pub fn listing(&self) -> Option<&Refs> {
         match &self.entry {
