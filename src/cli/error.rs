@@ -327,6 +327,14 @@ impl From<OpsError> for Failure {
             OpsError::NothingRead { .. } | OpsError::Stream { .. } => {
                 Self::new(Exit::Failed, error.to_string()).hint("no snapshot was stored")
             }
+            OpsError::TargetFull { .. } => Self::new(Exit::Failed, error.to_string())
+                .hint("make room there and restore again: what is in place is left alone"),
+            OpsError::Path { .. } => Self::new(Exit::Failed, error.to_string())
+                .hint("`holdall ls SNAPSHOT` shows what is in it"),
+            OpsError::Target { .. }
+            | OpsError::NotAFile { .. }
+            | OpsError::Output(_)
+            | OpsError::Limit { .. } => Self::new(Exit::Failed, error.to_string()),
             OpsError::Cancelled => Self::new(Exit::Interrupted, "interrupted"),
         }
     }
