@@ -160,7 +160,8 @@ pub fn run(args: &BackupArgs, context: &Context) -> Result<Exit> {
         let shown = text::escape(pattern.text());
         context.output.say_more(&format!("pattern {shown}: decided about {entries}"));
     }
-    tell(&report, args, created.is_some(), context)?;
+    let took = text::duration(reporter.elapsed());
+    tell(&report, args, &took, created.is_some(), context)?;
     Ok(reporter.exit())
 }
 
@@ -299,7 +300,13 @@ struct JsonBackup {
     repository_created: bool,
 }
 
-fn tell(report: &BackupReport, args: &BackupArgs, is_new: bool, context: &Context) -> Result<()> {
+fn tell(
+    report: &BackupReport,
+    args: &BackupArgs,
+    took: &str,
+    is_new: bool,
+    context: &Context,
+) -> Result<()> {
     let output = &context.output;
     if output.json() {
         return output.object(&JsonBackup {
@@ -313,7 +320,6 @@ fn tell(report: &BackupReport, args: &BackupArgs, is_new: bool, context: &Contex
         });
     }
     let counts = &report.statistics;
-    let took = text::duration(std::time::Duration::from_millis(counts.duration_ms));
     let short = |record: &SnapshotRecord| output.paint_talk(Style::Id, &record.id.short());
     match &report.record {
         Some(record) => output.say(&format!("snapshot {} saved in {took}", short(record))),

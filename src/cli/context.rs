@@ -95,9 +95,7 @@ impl Context {
                 named: true,
                 named_by_option: globals.repo.is_some(),
             },
-            None => {
-                Location { path: places.repository(), named: false, named_by_option: false }
-            }
+            None => Location { path: places.repository(), named: false, named_by_option: false },
         };
         if let Some(cache) = path(&globals.cache_dir, "HOLDALL_CACHE_DIR") {
             places.cache = cache;

@@ -249,7 +249,9 @@ impl From<IndexError> for Failure {
             IndexError::Storage(source) => source.into(),
             IndexError::Cache { path, source } => {
                 let failure = Self::file("keep the local index in", &path, &source);
-                failure.hint("name another directory with --cache-dir, or delete this one: it is a cache")
+                failure.hint(
+                    "name another directory with --cache-dir, or delete this one: it is a cache",
+                )
             }
             other => damaged(other.to_string()),
         }
@@ -278,16 +280,16 @@ impl From<PrefixError> for Failure {
     fn from(error: PrefixError) -> Self {
         let escaped = |text: &str| text::escape(text.as_bytes());
         match error {
-            PrefixError::Unknown(prefix) => {
-                Self::new(Exit::Failed, format!("nothing has an id that begins with {}", quoted(&prefix)))
+            PrefixError::Unknown(prefix) => Self::new(
+                Exit::Failed,
+                format!("nothing has an id that begins with {}", quoted(&prefix)),
+            )
+            .object(escaped(&prefix)),
+            PrefixError::Ambiguous { prefix, count } => {
+                Self::new(Exit::Failed, format!("{count} ids begin with {}", quoted(&prefix)))
+                    .hint("give more digits")
                     .object(escaped(&prefix))
             }
-            PrefixError::Ambiguous { prefix, count } => Self::new(
-                Exit::Failed,
-                format!("{count} ids begin with {}", quoted(&prefix)),
-            )
-            .hint("give more digits")
-            .object(escaped(&prefix)),
         }
     }
 }

@@ -82,7 +82,13 @@ pub struct Globals {
     #[arg(long, global = true, hide_short_help = true)]
     no_progress: bool,
     /// When to use colours
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_short_help = true
+    )]
     color: ColorChoice,
     /// Use so many threads, instead of one for each core
     #[arg(
@@ -126,8 +132,8 @@ pub fn run() -> ExitCode {
             return ExitCode::from(failure.exit.code());
         }
     };
-    let ended = dispatch(&args.command, &context)
-        .and_then(|exit| context.output.flush().map(|()| exit));
+    let ended =
+        dispatch(&args.command, &context).and_then(|exit| context.output.flush().map(|()| exit));
     let exit = ended.unwrap_or_else(|failure| {
         let failure = context.located(failure);
         context.output.fail(&failure);

@@ -214,8 +214,8 @@ fn paint(color: bool, style: Style, text: &str) -> String {
 /// One line of JSON that a terminal shows and does not obey: JSON's own escapes stand for every
 /// character that cannot be seen.
 pub fn json_text(value: &impl Serialize) -> String {
-    let plain = serde_json::to_string(value)
-        .expect("the shapes have text keys and no map that could fail");
+    let plain =
+        serde_json::to_string(value).expect("the shapes have text keys and no map that could fail");
     if plain.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
         return plain;
     }
@@ -308,10 +308,7 @@ mod tests {
     fn json_is_safe_for_a_terminal_and_says_the_same() {
         let text = "a\u{9b}31m\u{7f}\u{202e}\u{e0041}\n\"\\Grüße 日本";
         let line = json_text(&text);
-        assert_eq!(
-            line,
-            r#""a\u009b31m\u007f\u202e\udb40\udc41\n\"\\Grüße 日本""#
-        );
+        assert_eq!(line, r#""a\u009b31m\u007f\u202e\udb40\udc41\n\"\\Grüße 日本""#);
         assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
         assert_eq!(json_text(&"plain"), "\"plain\"");
     }

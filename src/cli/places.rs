@@ -86,7 +86,8 @@ fn home() -> Result<PathBuf> {
     }
     let user = uzers::get_user_by_uid(rustix::process::geteuid().as_raw());
     user.map(|user| user.home_dir().to_owned()).ok_or_else(|| {
-        Failure::usage("this user has no home directory").hint("set HOME, or XDG_DATA_HOME and such")
+        Failure::usage("this user has no home directory")
+            .hint("set HOME, or XDG_DATA_HOME and such")
     })
 }
 

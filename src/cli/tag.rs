@@ -39,7 +39,8 @@ pub struct TagArgs {
 /// Changes tags.
 pub fn run(args: &TagArgs, context: &Context) -> Result<Exit> {
     if args.names.is_empty() && args.filter.is_empty() {
-        return Err(Failure::usage("no snapshot is named").hint("name some, or narrow by --host, --path, --tag"));
+        return Err(Failure::usage("no snapshot is named")
+            .hint("name some, or narrow by --host, --path, --tag"));
     }
     let changes = !(args.add.is_empty() && args.remove.is_empty() && args.set.is_empty());
     if !changes && args.description.is_none() {

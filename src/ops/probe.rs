@@ -67,8 +67,8 @@ fn try_all(
     let reads_what_was_written =
         whole == content && part == second && storage.stat(&key)? == content.len() as u64;
     let lists_what_was_written = is_listed(storage, &key)?;
-    let refuses_second_put = is_refused(storage.put(&key, &[b"another"]))?
-        && storage.get(&key, 1 << 10)? == content;
+    let refuses_second_put =
+        is_refused(storage.put(&key, &[b"another"]))? && storage.get(&key, 1 << 10)? == content;
     storage.delete(&key)?;
     let is_gone = matches!(storage.get(&key, 1 << 10), Err(error) if error.is_not_found());
     let forgets_what_was_deleted = is_gone && !is_listed(storage, &key)?;
