@@ -112,6 +112,9 @@ impl Config {
         }
         let frame_size = take.bounded(limits::FRAME_PLAIN_LEN_MAX as u64 / 2, "frame size")? as u32;
         let pack_size = take.bounded(limits::PACK_LEN_MAX / 2, "pack size")? as u32;
+        if frame_size == 0 || pack_size == 0 {
+            return Err(FormatError::Bad("frame or pack size"));
+        }
         let compression = take.signed("compression level")?;
         let compression = match i32::try_from(compression) {
             Ok(level @ -7..=22) => level,

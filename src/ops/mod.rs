@@ -2,6 +2,7 @@
 //! `x(repository, options, progress) -> Result<XReport, OpsError>`.
 
 pub mod backup;
+pub mod check;
 pub mod probe;
 pub mod retention;
 pub mod select;

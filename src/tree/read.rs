@@ -152,7 +152,10 @@ impl Entries {
     }
 
     fn load(&mut self, leaf: Ref) -> Result<(), TreeError> {
-        let Ref::Chunk { id, len } = leaf else { return Ok(()) };
+        let Ref::Chunk { id, len } = leaf else {
+            let source = FormatError::Bad("listing");
+            return Err(TreeError::Format { id: ChunkId::default(), source });
+        };
         if let Some(lists) = &mut self.leaves.lists {
             lists.push(id);
         }

@@ -5,6 +5,8 @@
 mod support;
 
 mod backup;
+mod check;
+mod living;
 mod storage_local;
 mod storage_suite;
 mod storages_of_tests;

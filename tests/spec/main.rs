@@ -4,6 +4,7 @@
 
 mod by_hand;
 mod cases;
+mod golden;
 mod groups;
 mod tables;
 mod vectors;

@@ -1,0 +1,175 @@
+//! Packs, read and opened from the first byte to the last.
+
+use crate::format::FormatError;
+use crate::format::frame::ChunkKind;
+use crate::format::pack::{FrameInfo, HEADER_LEN, PackInfo, decode_header, pack_key};
+use crate::id::{ChunkId, PackId};
+use crate::index::PackRow;
+use crate::pack::{PackError, read_trailer};
+use crate::repo::Repository;
+
+/// Read at once, bytes.
+const BLOCK_LEN: u64 = 4 << 20;
+
+/// What is wrong with a pack.
+#[derive(Debug)]
+pub struct PackDamage {
+    /// The pack.
+    pub pack: PackId,
+    /// What is wrong, in words.
+    pub why: String,
+    /// The chunks that cannot be read from it.
+    pub chunks: Vec<ChunkId>,
+}
+
+/// Reads a pack and opens every frame of it. `known` is what the index says of it.
+pub(super) fn check_pack(
+    repository: &Repository,
+    known: &PackRow,
+    progress: &mut dyn FnMut(u64),
+) -> Vec<PackDamage> {
+    let mut damage = Vec::new();
+    let mut found = |why: String, chunks: Vec<ChunkId>| {
+        damage.push(PackDamage { pack: known.id, why, chunks });
+    };
+    let info = match read_trailer(repository.storage(), repository.sealer(), &known.id) {
+        Ok(info) => Some(info),
+        Err(error) => {
+            found(format!("its trailer cannot be read: {error}"), Vec::new());
+            None
+        }
+    };
+    if let Some(info) = &info
+        && !agrees(known, info)
+    {
+        found("its trailer says something else than the index".into(), Vec::new());
+    }
+    if let Err(error) = check_header(repository, known) {
+        found(format!("its first bytes are wrong: {error}"), Vec::new());
+    }
+    let frames = places(known, info.as_ref());
+    for block in blocks(&frames) {
+        let Some((first, last)) = block.first().zip(block.last()) else { continue };
+        let (start, end) = (first.offset, u64::from(last.offset) + u64::from(last.stored_len));
+        // Blocks are bounded by BLOCK_LEN and the length of one frame.
+        let len = (end - u64::from(start)) as usize;
+        let key = pack_key(&known.id);
+        let bytes = repository.storage().get_range(&key, start.into(), len);
+        progress(len as u64);
+        for frame in block {
+            let stored = match &bytes {
+                Ok(bytes) => {
+                    let from = (frame.offset - start) as usize;
+                    let stored = bytes.get(from..from + frame.stored_len as usize);
+                    stored.map(<[u8]>::to_vec).ok_or(FormatError::Truncated("frame").into())
+                }
+                // One unreadable sector does not hide its neighbours.
+                Err(_) => crate::pack::read_frame(
+                    repository.storage(),
+                    &known.id,
+                    frame.offset,
+                    frame.stored_len,
+                ),
+            };
+            if let Err(error) =
+                stored.and_then(|bytes| check_frame(repository, known, frame, bytes))
+            {
+                let chunks = frame.chunks.iter().map(|chunk| chunk.id).collect();
+                found(format!("the frame at byte {} is damaged: {error}", frame.offset), chunks);
+            }
+        }
+    }
+    damage
+}
+
+fn agrees(known: &PackRow, info: &PackInfo) -> bool {
+    known.len == info.len
+        && known.kind == info.trailer.kind
+        && known.frames.len() == info.trailer.frames.len()
+        && known.frames.iter().zip(&info.trailer.frames).all(|(a, b)| {
+            a.id == b.id
+                && a.offset == b.offset
+                && a.stored_len == b.stored_len
+                && a.codec == b.codec
+        })
+}
+
+fn check_header(repository: &Repository, known: &PackRow) -> Result<(), PackError> {
+    let header = repository.storage().get_range(&pack_key(&known.id), 0, HEADER_LEN)?;
+    match decode_header(&header)? == known.kind {
+        true => Ok(()),
+        false => Err(FormatError::Bad("kind of chunks").into()),
+    }
+}
+
+/// The frames as the trailer says, or else as the index does, which does not know their chunks.
+fn places(known: &PackRow, info: Option<&PackInfo>) -> Vec<FrameInfo> {
+    match info {
+        Some(info) => info.trailer.frames.clone(),
+        None => known
+            .frames
+            .iter()
+            .map(|frame| FrameInfo {
+                id: frame.id,
+                offset: frame.offset,
+                stored_len: frame.stored_len,
+                codec: frame.codec,
+                chunks: Vec::new(),
+            })
+            .collect(),
+    }
+}
+
+/// Frames that lie together, as many as are read at once.
+fn blocks(frames: &[FrameInfo]) -> impl Iterator<Item = &[FrameInfo]> {
+    let mut rest = frames;
+    std::iter::from_fn(move || {
+        let first = rest.first()?;
+        let end = |frame: &FrameInfo| u64::from(frame.offset) + u64::from(frame.stored_len);
+        let fits = |frame: &&FrameInfo| end(frame) - u64::from(first.offset) <= BLOCK_LEN;
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (block, after) = rest.split_at(count);
+        rest = after;
+        Some(block)
+    })
+}
+
+fn check_frame(
+    repository: &Repository,
+    known: &PackRow,
+    frame: &FrameInfo,
+    bytes: Vec<u8>,
+) -> Result<(), PackError> {
+    let opened = repository.open_frame(bytes)?;
+    if opened.id != frame.id || opened.kind != known.kind {
+        return Err(PackError::Misplaced(frame.id));
+    }
+    let keys = repository.keys();
+    let named = |chunk: &[u8]| match known.kind {
+        ChunkKind::Data => keys.data_id(chunk),
+        ChunkKind::Tree => keys.tree_id(chunk),
+    };
+    let mut expected = frame.chunks.iter();
+    for chunk in opened.chunks() {
+        // Where the trailer is lost, what the frame holds is at least looked for in the index.
+        let right = match expected.next() {
+            Some(expected) => named(chunk) == expected.id,
+            None if frame.chunks.is_empty() => is_located(repository, known, &named(chunk)),
+            None => false,
+        };
+        if !right {
+            return Err(PackError::Misplaced(frame.id));
+        }
+    }
+    match expected.next() {
+        None => Ok(()),
+        Some(_) => Err(FormatError::Bad("number of chunks").into()),
+    }
+}
+
+fn is_located(repository: &Repository, known: &PackRow, id: &ChunkId) -> bool {
+    let found = repository
+        .with_index(|index| index.any_location(id, |place| place.pack.id == known.id))
+        .map(|found| found.unwrap_or(false));
+    found.unwrap_or(false)
+}
