@@ -187,6 +187,10 @@ fn asked_paths(args: &BackupArgs) -> Result<Vec<Vec<u8>>> {
     }
     paths.sort();
     paths.dedup();
+    if !args.words.is_empty() && !args.command {
+        return Err(Failure::usage("a command is given without --command")
+            .hint("`--` comes before a command only"));
+    }
     match paths.is_empty() && args.stdin.is_none() && !args.command {
         true => Err(Failure::usage("nothing is named that should be backed up")
             .hint("give a path, --files-from, --stdin or --command")),

@@ -157,6 +157,9 @@ impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         let key = text::escape(error.key.as_bytes());
         let (exit, hint) = match error.kind {
+            ErrorKind::NotFound if error.source.kind() == io::ErrorKind::NotADirectory => {
+                (Exit::Failed, Some("something else stands in its place"))
+            }
             ErrorKind::NotFound => (Exit::Damage, Some("run `holdall check` to see what it costs")),
             ErrorKind::Corrupt => (Exit::Damage, Some("run `holdall check` to see what it costs")),
             ErrorKind::Denied => (
@@ -324,6 +327,15 @@ impl From<OpsError> for Failure {
                     .object(text::escape(name.as_bytes()))
             }
             OpsError::Retention(source) => source.into(),
+            OpsError::Path { path, source } => {
+                let path = text::escape(&path);
+                let failure = Self::from(source);
+                let message = format!("{path}: {}", failure.message);
+                Self { message, ..failure.object(path) }
+            }
+            OpsError::NotAFile { .. } => Self::new(Exit::Failed, error.to_string()),
+            OpsError::Output(source) => Self::output(&source),
+            OpsError::Limit { .. } => Self::usage(error.to_string()),
             OpsError::NothingRead { .. } | OpsError::Stream { .. } => {
                 Self::new(Exit::Failed, error.to_string()).hint("no snapshot was stored")
             }

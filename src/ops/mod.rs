@@ -3,14 +3,25 @@
 
 pub mod backup;
 pub mod check;
+pub mod content;
+pub mod diff;
+pub mod find;
+pub mod ls;
 pub mod probe;
 pub mod retention;
+#[cfg(test)]
+mod sample;
 pub mod select;
+pub mod stats;
+pub mod tag;
+pub mod walk;
 
 use crate::id::PrefixError;
 use crate::index::IndexError;
+use crate::pack::PackError;
+use crate::progress::Problem;
 use crate::repo::RepoError;
-use crate::storage::StorageError;
+use crate::storage::{ErrorKind, StorageError};
 use crate::tree::TreeError;
 
 /// Why an operation ended without doing its work.
@@ -49,6 +60,31 @@ pub enum OpsError {
         /// Why.
         why: String,
     },
+    /// A path that the snapshot does not have.
+    #[error("{}: {source}", crate::text::escape(path))]
+    Path {
+        /// What was asked for, raw.
+        path: Vec<u8>,
+        /// Why it is not there.
+        source: TreeError,
+    },
+    /// Only a file has content to be written by itself.
+    #[error("{} is no regular file", crate::text::escape(path))]
+    NotAFile {
+        /// What was asked for, raw.
+        path: Vec<u8>,
+    },
+    /// What takes the output took no more of it.
+    #[error("writing the output: {0}")]
+    Output(#[source] std::io::Error),
+    /// More than a format holds.
+    #[error("{what} is over the limit of {limit}")]
+    Limit {
+        /// What is too large, or too many.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
     /// It was asked to stop.
     #[error("stopped before the end")]
     Cancelled,
@@ -70,4 +106,22 @@ impl From<PrefixError> for OpsError {
     fn from(error: PrefixError) -> Self {
         Self::Repo(error.into())
     }
+}
+
+/// What a part of a stored tree that cannot be read means: damage that is told and passed over,
+/// or the end of the run, because the storage gives no clear answer about anything.
+fn lost(what: &[u8], error: TreeError) -> Result<Problem, OpsError> {
+    match &error {
+        TreeError::Repo(RepoError::Chunk { source: Some(source), .. }) if is_passing(source) => {
+            Err(error.into())
+        }
+        TreeError::Format { .. } | TreeError::Repo(RepoError::Chunk { .. }) => {
+            Ok(Problem::damage(what, error))
+        }
+        _ => Err(error.into()),
+    }
+}
+
+fn is_passing(error: &PackError) -> bool {
+    matches!(error, PackError::Storage(error) if error.kind == ErrorKind::Transient)
 }

@@ -29,7 +29,7 @@ impl TreeReader {
     /// The references to the chunks and holes of a stream, in order.
     pub fn leaves(&self, refs: &Refs) -> Leaves {
         let levels = vec![(refs.depth, VecDeque::from(refs.refs.clone()))];
-        Leaves { reader: self.clone(), levels, lists: None }
+        Leaves { reader: self.clone(), levels, lists: None, position: 0 }
     }
 
     /// The entries of a directory's listing, in order.
@@ -82,6 +82,7 @@ pub struct Leaves {
     reader: TreeReader,
     levels: Vec<(u8, VecDeque<Ref>)>,
     lists: Option<Vec<ChunkId>>,
+    position: u64,
 }
 
 impl Leaves {
@@ -94,6 +95,12 @@ impl Leaves {
     /// The list chunks read since the last call.
     pub fn take_lists(&mut self) -> Vec<ChunkId> {
         self.lists.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Bytes of the stream up to what comes next. A list that could not be read counts with the
+    /// bytes that it stood for, so that what comes behind it keeps its place.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     fn open_list(&mut self, id: ChunkId, len: u64, depth: u8) -> Result<(), TreeError> {
@@ -121,10 +128,14 @@ impl Iterator for Leaves {
                 None => _ = self.levels.pop(),
                 Some(Ref::Chunk { id, len }) if depth > 0 => {
                     if let Err(error) = self.open_list(id, len, depth - 1) {
+                        self.position = self.position.saturating_add(len);
                         return Some(Err(error));
                     }
                 }
-                Some(leaf) => return Some(Ok(leaf)),
+                Some(leaf) => {
+                    self.position = self.position.saturating_add(leaf.len());
+                    return Some(Ok(leaf));
+                }
             }
         }
     }

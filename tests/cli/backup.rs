@@ -22,7 +22,8 @@ fn the_first_minute() {
     dir.write("docs/b", "second");
     let ran = dir.run(["backup", "docs"]).ok();
     assert!(!ran.stderr.contains("created") && !ran.stderr.contains("warning"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("2 files, 11 B: 1 new, 0 changed, 1 unchanged"), "{}", ran.stderr);
+    // What was changed a moment ago is read once more, so this is no count of changes.
+    assert!(ran.stderr.contains("2 files, 11 B: 1 new, "), "{}", ran.stderr);
     assert_eq!(dir.json(["--json", "snapshots"]).len(), 2);
 }
 
@@ -120,11 +121,11 @@ fn parents() {
     dir.backup("g");
     let last = |args: &[&str]| {
         let lines = dir.json([&["--json", "backup", "f"], args].concat());
-        let line = lines.last().unwrap().clone();
-        (line["parent"].as_str().map(str::to_owned), line["statistics"]["bytes_read"].clone())
+        lines.last().unwrap()["parent"].as_str().map(str::to_owned)
     };
-    assert_eq!(last(&["--force"]), (None, 1.into()));
-    assert_eq!(last(&["--parent", &first[..10]]), (Some(first), 0.into()));
+    assert_eq!(last(&["--dry-run"]).as_ref(), Some(&first));
+    assert_eq!(last(&["--force"]), None);
+    assert_eq!(last(&["--parent", &first[..10]]), Some(first));
     dir.run(["backup", "f", "--parent", "zz"]).fails(1, &["no snapshot \"zz\""]);
     dir.run(["backup", "f", "--parent", "zz", "--force"]).code(2);
 }

@@ -55,7 +55,7 @@ fn filters_and_order() {
     assert_eq!(days(&dir, &["--tag", "x,y"]), ["01"]);
     assert_eq!(days(&dir, &["--tag", "x", "--tag", "y"]), ["01", "02", "04"]);
     assert_eq!(days(&dir, &["--path", "b"]), ["03"]);
-    assert_eq!(days(&dir, &["--path", "./x/../b/"]), ["03"]);
+    assert_eq!(days(&dir, &["--path", "./a/../b/"]), ["03"]);
     assert_eq!(days(&dir, &["--latest", "2"]), ["03", "04"]);
     assert_eq!(days(&dir, &["--group-by", "host", "--latest", "1"]), ["04", "02"]);
     assert_eq!(days(&dir, &["--sort", "size", "--host", "one"]), ["03", "01", "04"]);
@@ -73,7 +73,7 @@ fn names_that_mean_none_or_several() {
     let dir = Dir::with_repository();
     some(&dir);
     dir.run(["snapshots", "latest~4"]).fails(1, &["only 4 fit", "holdall snapshots"]);
-    dir.run(["snapshots", "zz\x1b[m"]).fails(1, &["zz\\\\e[m"]);
+    dir.run(["snapshots", "zz\x1b[m"]).fails(1, &["\"zz\\e[m\""]);
     // Seventeen snapshots cannot all begin with digits of their own.
     (0..13).for_each(|_| drop(dir.run(["-q", "backup", "b"]).ok()));
     let ids = dir.json(["--json", "snapshots"]);

@@ -1,0 +1,544 @@
+//! What differs between two snapshots, or parts of them.
+//!
+//! Both trees are walked next to each other in byte order of names. Directories with the same
+//! listing are the same all the way down, so their content is not read.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::walk::{Cursor, OPEN_MAX, Start, absolute, too_deep};
+use super::{OpsError, lost};
+use crate::format::snapshot::Snapshot;
+use crate::format::tree::{Entry, EntryKind, Metadata, Refs};
+use crate::limits;
+use crate::progress::{Counter, Progress};
+use crate::repo::Repository;
+use crate::tree::TreeReader;
+
+/// Which of an entry's metadata differ. Times and numbers of inodes that are not restored do not
+/// count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MetadataChange {
+    /// Permission bits.
+    pub mode: bool,
+    /// User or group, number or name.
+    pub owner: bool,
+    /// Time of the last change of the content.
+    pub mtime: bool,
+    /// Extended attributes.
+    pub xattrs: bool,
+}
+
+impl MetadataChange {
+    /// What differs between two.
+    pub fn between(before: &Metadata, after: &Metadata) -> Self {
+        let owner = |m: &Metadata| (m.uid, m.gid, m.user.clone(), m.group.clone());
+        Self {
+            mode: before.mode != after.mode,
+            owner: owner(before) != owner(after),
+            mtime: before.mtime != after.mtime,
+            xattrs: before.xattrs != after.xattrs,
+        }
+    }
+
+    /// Whether anything does.
+    pub fn any(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+/// How a name differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Difference<'a> {
+    /// It is new.
+    Added(&'a Entry),
+    /// It is gone.
+    Removed(&'a Entry),
+    /// It is there before and after.
+    Changed {
+        /// As it was.
+        before: &'a Entry,
+        /// As it is.
+        after: &'a Entry,
+        /// It is something else now: a file where a directory was.
+        kind: bool,
+        /// Its content: bytes of a file, target of a link, number of a device.
+        content: bool,
+        /// What there is about it besides.
+        metadata: MetadataChange,
+    },
+}
+
+/// A name that differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiffItem<'a> {
+    /// Its absolute path in the second snapshot, raw, or what that would be.
+    pub path: &'a [u8],
+    /// How it differs.
+    pub difference: Difference<'a>,
+}
+
+/// How many of each kind, and their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Regular files.
+    pub file_count: u64,
+    /// Directories.
+    pub directory_count: u64,
+    /// Everything else.
+    pub other_count: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
+impl Tally {
+    fn add(&mut self, entry: &Entry) {
+        match entry.kind {
+            EntryKind::File { .. } => self.file_count += 1,
+            EntryKind::Directory { .. } => self.directory_count += 1,
+            _ => self.other_count += 1,
+        }
+        self.bytes = self.bytes.saturating_add(entry.size());
+    }
+}
+
+/// What differs, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiffReport {
+    /// What is new.
+    pub added: Tally,
+    /// What is gone.
+    pub removed: Tally,
+    /// What has another content or kind, as it is now.
+    pub changed: Tally,
+    /// Bytes of these files as they were.
+    pub changed_bytes_before: u64,
+    /// Entries of which only metadata differ.
+    pub metadata_count: u64,
+    /// Names of one side for which the other side's listing is damaged: nobody knows.
+    pub unknown_count: u64,
+}
+
+/// Takes what differs.
+pub type Each<'a> = &'a mut dyn FnMut(&DiffItem<'_>) -> Result<(), OpsError>;
+
+/// Gives every difference between two SNAPSHOT:PATHs to `each`, in byte order of names.
+pub fn diff(
+    repository: &Arc<Repository>,
+    before: (&Snapshot, &[u8]),
+    after: (&Snapshot, &[u8]),
+    each: Each<'_>,
+    progress: &dyn Progress,
+) -> Result<DiffReport, OpsError> {
+    progress.phase("comparing", Counter::Entries, None);
+    let reader = TreeReader::new(repository);
+    let before = Start::find(&reader, before.0, before.1)?;
+    let after = Start::find(&reader, after.0, after.1)?;
+    let path = after.path.clone();
+    let report = DiffReport::default();
+    let mut diff = Diff { reader, path, levels: Vec::new(), report, each, progress };
+    match (before.listing(), after.listing()) {
+        (Some(one), Some(other)) if one == other => {}
+        (Some(one), Some(other)) => diff.enter(Some(one.clone()), Some(other.clone())),
+        _ => {
+            let tops = (before.root_listing(), after.root_listing());
+            diff.entries(before.entry, after.entry, tops)?;
+        }
+    }
+    diff.run()?;
+    Ok(diff.report)
+}
+
+/// One side of a pair of directories.
+struct Side {
+    cursor: Cursor,
+    next: Option<Entry>,
+    ended: bool,
+    /// Before the next entry, or behind the last one, something could not be read.
+    gap: bool,
+}
+
+impl Side {
+    fn new(listing: Refs) -> Self {
+        Self { cursor: Cursor::new(listing), next: None, ended: false, gap: false }
+    }
+
+    fn peek(
+        &mut self,
+        reader: &TreeReader,
+        path: &[u8],
+        progress: &dyn Progress,
+    ) -> Result<Option<&Entry>, OpsError> {
+        while self.next.is_none() && !self.ended {
+            match self.cursor.next(reader) {
+                None => self.ended = true,
+                Some(Ok(entry)) => self.next = Some(entry),
+                Some(Err(error)) => {
+                    progress.problem(&lost(&absolute(path), error)?);
+                    self.gap = true;
+                }
+            }
+        }
+        Ok(self.next.as_ref())
+    }
+
+    fn take(&mut self) -> Option<Entry> {
+        self.gap = false;
+        self.next.take()
+    }
+}
+
+/// A pair of directories of the same path, or a directory that is on one side only.
+struct Level {
+    path_len: usize,
+    before: Option<Side>,
+    after: Option<Side>,
+}
+
+struct Diff<'a> {
+    reader: TreeReader,
+    path: Vec<u8>,
+    levels: Vec<Level>,
+    report: DiffReport,
+    each: Each<'a>,
+    progress: &'a dyn Progress,
+}
+
+impl Diff<'_> {
+    fn enter(&mut self, before: Option<Refs>, after: Option<Refs>) {
+        if self.levels.len() >= limits::TREE_DEPTH_MAX {
+            self.progress.problem(&too_deep(&self.path));
+            return;
+        }
+        let (before, after) = (before.map(Side::new), after.map(Side::new));
+        self.levels.push(Level { path_len: self.path.len(), before, after });
+        let above = self.levels.len().checked_sub(OPEN_MAX + 1);
+        if let Some(level) = above.and_then(|at| self.levels.get_mut(at)) {
+            level.before.iter_mut().chain(&mut level.after).for_each(|side| side.cursor.park());
+        }
+    }
+
+    fn run(&mut self) -> Result<(), OpsError> {
+        while let Some(level) = self.levels.last_mut() {
+            if self.progress.cancelled() {
+                return Err(OpsError::Cancelled);
+            }
+            self.path.truncate(level.path_len);
+            let peek = |side: &mut Option<Side>| match side {
+                None => Ok::<_, OpsError>(None),
+                Some(side) => {
+                    let next = side.peek(&self.reader, &self.path, self.progress)?;
+                    Ok(next.map(|entry| entry.name.clone()))
+                }
+            };
+            let order = match (peek(&mut level.before)?, peek(&mut level.after)?) {
+                (None, None) => {
+                    self.levels.pop();
+                    continue;
+                }
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(one), Some(other)) => one.cmp(&other),
+            };
+            let take = |side: &mut Option<Side>| side.as_mut().and_then(Side::take);
+            let gap = |side: &Option<Side>| side.as_ref().is_some_and(|side| side.gap);
+            let (before, after, unknown) = match order {
+                Ordering::Less => (take(&mut level.before), None, gap(&level.after)),
+                Ordering::Greater => (None, take(&mut level.after), gap(&level.before)),
+                Ordering::Equal => (take(&mut level.before), take(&mut level.after), false),
+            };
+            self.progress.add(Counter::Entries, 1);
+            if unknown {
+                self.report.unknown_count += 1;
+                continue;
+            }
+            let Some(name) = before.as_ref().or(after.as_ref()).map(|entry| &entry.name) else {
+                continue;
+            };
+            self.path.push(b'/');
+            self.path.extend_from_slice(name);
+            self.entries(before, after, (None, None))?;
+        }
+        Ok(())
+    }
+
+    /// Compares two entries of the same path, one of which may be missing. `tops` are listings of
+    /// directories that have no entry.
+    fn entries(
+        &mut self,
+        before: Option<Entry>,
+        after: Option<Entry>,
+        tops: (Option<Refs>, Option<Refs>),
+    ) -> Result<(), OpsError> {
+        match (&before, &after) {
+            (None, None) => {}
+            (Some(entry), None) => {
+                self.report.removed.add(entry);
+                self.tell(Difference::Removed(entry))?;
+            }
+            (None, Some(entry)) => {
+                self.report.added.add(entry);
+                self.tell(Difference::Added(entry))?;
+            }
+            (Some(before), Some(after)) => self.pair(before, after)?,
+        }
+        let listing = |entry: Option<Entry>| match entry?.kind {
+            EntryKind::Directory { listing } => Some(listing),
+            _ => None,
+        };
+        match (listing(before).or(tops.0), listing(after).or(tops.1)) {
+            (None, None) => {}
+            (Some(one), Some(other)) if one == other => {}
+            (one, other) => self.enter(one, other),
+        }
+        Ok(())
+    }
+
+    fn pair(&mut self, before: &Entry, after: &Entry) -> Result<(), OpsError> {
+        let kind = std::mem::discriminant(&before.kind) != std::mem::discriminant(&after.kind);
+        let content = !kind && !self.same_content(before, after)?;
+        let metadata = MetadataChange::between(&before.metadata, &after.metadata);
+        if kind || content {
+            self.report.changed.add(after);
+            let bytes = self.report.changed_bytes_before.saturating_add(before.size());
+            self.report.changed_bytes_before = bytes;
+        } else if metadata.any() {
+            self.report.metadata_count += 1;
+        } else {
+            return Ok(());
+        }
+        self.tell(Difference::Changed { before, after, kind, content, metadata })
+    }
+
+    /// Directories have the same content here: what is in them is compared on its own.
+    fn same_content(&self, before: &Entry, after: &Entry) -> Result<bool, OpsError> {
+        let (one, other) = match (&before.kind, &after.kind) {
+            (EntryKind::File { content: one, .. }, EntryKind::File { content: other, .. }) => {
+                (one, other)
+            }
+            (EntryKind::Directory { .. }, EntryKind::Directory { .. }) => return Ok(true),
+            (one, other) => return Ok(one == other),
+        };
+        if one == other || one.len() != other.len() {
+            return Ok(one == other);
+        }
+        // The same chunks may stand in other lists.
+        let (mut one, mut other) = (self.reader.leaves(one), self.reader.leaves(other));
+        loop {
+            if self.progress.cancelled() {
+                return Err(OpsError::Cancelled);
+            }
+            match (one.next(), other.next()) {
+                (None, None) => return Ok(true),
+                (Some(Ok(one)), Some(Ok(other))) if one == other => {}
+                (Some(Err(error)), _) | (_, Some(Err(error))) => {
+                    self.progress.problem(&lost(&self.path, error)?);
+                    return Ok(false);
+                }
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    fn tell(&mut self, difference: Difference<'_>) -> Result<(), OpsError> {
+        let path = if self.path.is_empty() { b"/" } else { self.path.as_slice() };
+        (self.each)(&DiffItem { path, difference })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{CHUNK, Node, Sample, Tree, noise};
+    use super::*;
+    use crate::progress::Silent;
+    use crate::repo::SnapshotRecord;
+    use crate::world::Time;
+
+    fn differences(
+        sample: &Sample,
+        before: (&SnapshotRecord, &[u8]),
+        after: (&SnapshotRecord, &[u8]),
+        progress: &Silent,
+    ) -> (Vec<String>, DiffReport) {
+        let mut lines = Vec::new();
+        let each = &mut |item: &DiffItem<'_>| {
+            let path = crate::text::escape(item.path);
+            lines.push(match item.difference {
+                Difference::Added(_) => format!("+ {path}"),
+                Difference::Removed(_) => format!("- {path}"),
+                Difference::Changed { kind, content, metadata, .. } => {
+                    let flags = [
+                        (kind, 'K'),
+                        (content, 'C'),
+                        (metadata.mode, 'm'),
+                        (metadata.owner, 'o'),
+                        (metadata.mtime, 't'),
+                        (metadata.xattrs, 'x'),
+                    ];
+                    let flags: String =
+                        flags.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).collect();
+                    format!("{flags} {path}")
+                }
+            });
+            Ok(())
+        };
+        let before = (&before.0.snapshot, before.1);
+        let after = (&after.0.snapshot, after.1);
+        let report = diff(&sample.repository, before, after, each, progress).unwrap();
+        (lines, report)
+    }
+
+    fn tree() -> Tree {
+        let mut tree = Tree::default();
+        tree.file(b"/same/deep/file", b"same");
+        tree.file(b"/d/changed", &noise(1, 3 * CHUNK));
+        tree.file(b"/d/gone\xff", b"12345");
+        tree.file(b"/d/was-folder/x", b"");
+        tree.file(b"/d/touched", b"");
+        tree.put(b"/link", Node::Other(EntryKind::Symlink { target: b"a".to_vec() }));
+        tree
+    }
+
+    #[test]
+    fn every_kind_of_difference() {
+        let sample = Sample::new(1);
+        let mut tree = tree();
+        let before = sample.snapshot(&tree, b"");
+        tree.file(b"/d/changed", &noise(2, 3 * CHUNK));
+        tree.remove(b"/d/gone\xff");
+        tree.remove(b"/d/was-folder");
+        tree.file(b"/d/was-folder", b"abc");
+        *tree.file(b"/d/touched", b"") = Metadata {
+            mode: 0o644,
+            uid: 7,
+            mtime: Time::from_seconds(3),
+            xattrs: vec![crate::format::tree::Xattr { name: b"a".to_vec(), value: vec![] }],
+            inode: 99,
+            ..Metadata::default()
+        };
+        tree.put(b"/link", Node::Other(EntryKind::Symlink { target: b"b".to_vec() }));
+        tree.file(b"/new/in/it", b"1");
+        let after = sample.snapshot(&tree, b"");
+        let progress = Silent::default();
+        let (lines, report) = differences(&sample, (&before, b""), (&after, b"/"), &progress);
+        assert_eq!(
+            lines,
+            [
+                "C /d/changed",
+                "- /d/gone\\xff",
+                "motx /d/touched",
+                "Kmt /d/was-folder",
+                "- /d/was-folder/x",
+                "C /link",
+                "+ /new",
+                "+ /new/in",
+                "+ /new/in/it",
+            ]
+        );
+        let len = 3 * CHUNK as u64;
+        assert_eq!(
+            report.added,
+            Tally { file_count: 1, directory_count: 2, other_count: 0, bytes: 1 }
+        );
+        assert_eq!(report.removed, Tally { file_count: 2, bytes: 5, ..Tally::default() });
+        let changed = Tally { file_count: 2, other_count: 1, bytes: len + 3, ..Tally::default() };
+        assert_eq!((report.changed, report.changed_bytes_before), (changed, len));
+        assert_eq!((report.metadata_count, report.unknown_count), (1, 0));
+        let (lines, _) = differences(&sample, (&after, b""), (&after, b""), &progress);
+        assert!(lines.is_empty());
+        let (lines, _) = differences(&sample, (&before, b"/d"), (&after, b"/new/in"), &progress);
+        assert_eq!(lines.first().map(String::as_str), Some("- /new/in/changed"));
+        assert_eq!(lines.last().map(String::as_str), Some("- /new/in/was-folder/x"));
+        let (lines, _) =
+            differences(&sample, (&before, b"/d/changed"), (&after, b"/d/changed"), &progress);
+        assert_eq!(lines, ["C /d/changed"]);
+        let (lines, _) =
+            differences(&sample, (&before, b"/d/changed"), (&after, b"/new"), &progress);
+        assert_eq!(lines, ["Kmt /new", "+ /new/in", "+ /new/in/it"]);
+        let (lines, _) = differences(&sample, (&before, b"/link"), (&after, b"/"), &progress);
+        assert_eq!(lines[..2], ["- /", "+ /d"]);
+        assert!(progress.problems().is_empty());
+    }
+
+    #[test]
+    fn equal_listings_are_not_read() {
+        let sample = Sample::new(1);
+        let mut tree = tree();
+        let before = sample.snapshot(&tree, b"");
+        tree.file(b"/new", b"");
+        let after = sample.snapshot(&tree, b"");
+        sample.break_chunk(&sample.content_of(&after, b"/same").refs[0]);
+        sample.break_chunk(&sample.content_of(&after, b"/d").refs[0]);
+        let progress = Silent::default();
+        let (lines, _) = differences(&sample, (&before, b""), (&after, b""), &progress);
+        assert_eq!(lines, ["+ /new"]);
+        assert!(progress.problems().is_empty());
+    }
+
+    #[test]
+    fn what_lies_next_to_damage_is_unknown_and_not_called_new() {
+        let sample = Sample::new(1);
+        let mut tree = Tree::default();
+        for n in 0..2_000 {
+            tree.file(format!("/many/file-{n:05}").as_bytes(), b"");
+        }
+        let before = sample.snapshot(&tree, b"");
+        tree.file(b"/many/file-00000", b"changed");
+        tree.remove(b"/many/file-01999");
+        let after = sample.snapshot(&tree, b"");
+        // A chunk in the middle is the same on both sides; the first is not.
+        let chunks = sample.content_of(&after, b"/many").refs;
+        assert!(chunks.len() > 2);
+        sample.break_chunk(&chunks[0]);
+        let progress = Silent::default();
+        let (lines, report) = differences(&sample, (&before, b""), (&after, b""), &progress);
+        assert_eq!(lines, ["- /many/file-01999"]);
+        assert!(report.unknown_count > 20, "{report:?}");
+        let problems = progress.problems();
+        assert!(problems.len() == 1 && problems[0].what == b"/many" && problems[0].damage);
+    }
+
+    #[test]
+    fn the_same_chunks_in_other_lists_are_the_same_content() {
+        let sample = Sample::new(1);
+        let mut tree = Tree::default();
+        tree.file(b"/f", &noise(1, 40 * CHUNK));
+        let record = sample.snapshot(&tree, b"");
+        let content = sample.content_of(&record, b"/f");
+        assert_eq!(content.depth, 1);
+        let leaves = sample.trees().leaves(&content).collect::<Result<Vec<_>, _>>().unwrap();
+        let entry = |content| Entry {
+            name: b"f".to_vec(),
+            kind: EntryKind::File { content, unstable: false },
+            metadata: Metadata::default(),
+        };
+        let progress = Silent::default();
+        let diff = Diff {
+            reader: sample.trees(),
+            path: b"/f".to_vec(),
+            levels: Vec::new(),
+            report: DiffReport::default(),
+            each: &mut |_| Ok(()),
+            progress: &progress,
+        };
+        let flat = entry(Refs { depth: 0, refs: leaves.clone() });
+        assert!(diff.same_content(&entry(content.clone()), &flat).unwrap());
+        let mut swapped = leaves;
+        swapped.swap(0, 1);
+        let swapped = entry(Refs { depth: 0, refs: swapped });
+        assert!(!diff.same_content(&entry(content), &swapped).unwrap());
+    }
+
+    #[test]
+    fn deep_trees() {
+        let sample = Sample::new(1);
+        let (one, other) = (sample.deep(5_000), sample.deep(5_001));
+        let progress = Silent::default();
+        let (lines, report) = differences(&sample, (&one, b""), (&other, b""), &progress);
+        assert_eq!((lines.len(), report.added.file_count), (3, 2));
+        assert!(lines.iter().all(|line| line.starts_with("+ /d/d/d/")));
+        let (lines, report) = differences(&sample, (&one, b""), (&one, b"/a"), &progress);
+        assert_eq!((lines.len(), report.removed.file_count), (15_001, 10_000));
+        assert!(progress.problems().is_empty());
+    }
+}
