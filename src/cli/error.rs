@@ -333,6 +333,15 @@ impl From<OpsError> for Failure {
                 let message = format!("{path}: {}", failure.message);
                 Self { message, ..failure.object(path) }
             }
+            OpsError::Target { path, source } => {
+                let path = text::escape(&path);
+                let source = text::escape(source.to_string().as_bytes());
+                Self::new(Exit::Failed, format!("the target {path}: {source}"))
+                    .hint("name another one with --target, or check its permissions")
+                    .object(path)
+            }
+            OpsError::TargetFull { .. } => Self::new(Exit::Failed, error.to_string())
+                .hint("make room there and run it again: what is there already stays"),
             OpsError::NotAFile { .. } => Self::new(Exit::Failed, error.to_string()),
             OpsError::Output(source) => Self::output(&source),
             OpsError::Limit { .. } => Self::usage(error.to_string()),

@@ -20,6 +20,7 @@ mod output;
 mod places;
 mod probe;
 mod progress;
+mod restore;
 mod secrets;
 mod snapshots;
 mod stats;
@@ -118,6 +119,7 @@ enum Command {
     Ls(ls::LsArgs),
     Find(find::FindArgs),
     Diff(diff::DiffArgs),
+    Restore(restore::RestoreArgs),
     Stats(stats::StatsArgs),
     Check(check::CheckArgs),
     Tag(tag::TagArgs),
@@ -127,6 +129,9 @@ enum Command {
     Man(manual::ManArgs),
     Help(help::HelpArgs),
 }
+
+/// By what a snapshot knows the program that made it.
+const PROGRAM: &str = concat!("holdall ", env!("CARGO_PKG_VERSION"));
 
 /// Runs the program with the arguments of this process.
 pub fn run() -> ExitCode {
@@ -162,6 +167,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<Exit> {
         Command::Ls(args) => ls::run(args, context),
         Command::Find(args) => find::run(args, context),
         Command::Diff(args) => diff::run(args, context),
+        Command::Restore(args) => restore::run(args, context),
         Command::Stats(args) => stats::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Pin(args) => tag::run_pin(args, context),

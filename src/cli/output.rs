@@ -93,6 +93,11 @@ impl Output {
         self.quiet
     }
 
+    /// How much more is wanted than usual.
+    pub fn verbose(&self) -> u8 {
+        self.verbose
+    }
+
     /// Whether a person looks at the data.
     pub fn stdout_is_terminal(&self) -> bool {
         self.stdout_is_terminal

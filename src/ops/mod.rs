@@ -8,6 +8,7 @@ pub mod diff;
 pub mod find;
 pub mod ls;
 pub mod probe;
+pub mod restore;
 pub mod retention;
 #[cfg(test)]
 mod sample;
@@ -22,6 +23,7 @@ use crate::pack::PackError;
 use crate::progress::Problem;
 use crate::repo::RepoError;
 use crate::storage::{ErrorKind, StorageError};
+use crate::target::TargetError;
 use crate::tree::TreeError;
 
 /// Why an operation ended without doing its work.
@@ -84,6 +86,22 @@ pub enum OpsError {
         what: &'static str,
         /// The limit.
         limit: u64,
+    },
+    /// The target cannot be used.
+    #[error("the target {}: {source}", crate::text::escape(path))]
+    Target {
+        /// The directory, raw.
+        path: Vec<u8>,
+        /// Why.
+        source: TargetError,
+    },
+    /// No room is left in the target.
+    #[error("the target is full: {}: {source}", crate::text::escape(path))]
+    TargetFull {
+        /// What was written then: relative to the target, raw.
+        path: Vec<u8>,
+        /// What the system said.
+        source: TargetError,
     },
     /// It was asked to stop.
     #[error("stopped before the end")]
