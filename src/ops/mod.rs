@@ -62,6 +62,22 @@ pub enum OpsError {
         /// Why.
         why: String,
     },
+    /// The target cannot be used.
+    #[error("the target {}: {source}", crate::text::escape(path))]
+    Target {
+        /// The directory, raw.
+        path: Vec<u8>,
+        /// Why.
+        source: TargetError,
+    },
+    /// No room is left in the target.
+    #[error("the target is full: {}: {source}", crate::text::escape(path))]
+    TargetFull {
+        /// What was written then: relative to the target, raw.
+        path: Vec<u8>,
+        /// What the system said.
+        source: TargetError,
+    },
     /// A path that the snapshot does not have.
     #[error("{}: {source}", crate::text::escape(path))]
     Path {
@@ -86,22 +102,6 @@ pub enum OpsError {
         what: &'static str,
         /// The limit.
         limit: u64,
-    },
-    /// The target cannot be used.
-    #[error("the target {}: {source}", crate::text::escape(path))]
-    Target {
-        /// The directory, raw.
-        path: Vec<u8>,
-        /// Why.
-        source: TargetError,
-    },
-    /// No room is left in the target.
-    #[error("the target is full: {}: {source}", crate::text::escape(path))]
-    TargetFull {
-        /// What was written then: relative to the target, raw.
-        path: Vec<u8>,
-        /// What the system said.
-        source: TargetError,
     },
     /// It was asked to stop.
     #[error("stopped before the end")]
