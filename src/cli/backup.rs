@@ -24,7 +24,6 @@ use crate::ops::select::{self, Filter};
 use crate::repo::{Repository, SnapshotRecord};
 use crate::source::Excludes;
 use crate::text;
-use crate::world::Time;
 
 /// Store a new snapshot of files and directories
 ///
@@ -141,12 +140,12 @@ pub fn run(args: &BackupArgs, context: &Context) -> Result<Exit> {
         description: args.about.description.clone(),
         host: args.about.host.clone(),
         time,
-        offset_minutes: offset_minutes(time.unwrap_or(now), context),
+        offset_minutes: context.offset_minutes(time.unwrap_or(now)),
         parent,
         detection: Detection { ctime: !args.how.ignore_ctime, inode: !args.how.ignore_inode },
         compression: args.how.compression,
         dry_run: args.how.dry_run,
-        program: concat!("holdall ", env!("CARGO_PKG_VERSION")).into(),
+        program: super::PROGRAM.into(),
         ..BackupOptions::default()
     };
     let input = match stream(args)? {
@@ -160,7 +159,8 @@ pub fn run(args: &BackupArgs, context: &Context) -> Result<Exit> {
         let shown = text::escape(pattern.text());
         context.output.say_more(&format!("pattern {shown}: decided about {entries}"));
     }
-    tell(&report, args, created.is_some(), context)?;
+    let took = text::duration(reporter.elapsed());
+    tell(&report, args, &took, created.is_some(), context)?;
     Ok(reporter.exit())
 }
 
@@ -186,6 +186,10 @@ fn asked_paths(args: &BackupArgs) -> Result<Vec<Vec<u8>>> {
     }
     paths.sort();
     paths.dedup();
+    if !args.words.is_empty() && !args.command {
+        return Err(Failure::usage("a command is given without --command")
+            .hint("`--` comes before a command only"));
+    }
     match paths.is_empty() && args.stdin.is_none() && !args.command {
         true => Err(Failure::usage("nothing is named that should be backed up")
             .hint("give a path, --files-from, --stdin or --command")),
@@ -194,7 +198,7 @@ fn asked_paths(args: &BackupArgs) -> Result<Vec<Vec<u8>>> {
 }
 
 fn excludes(args: &LeaveOutArgs, context: &Context) -> Result<Excludes> {
-    let mut excludes = Excludes::new();
+    let mut excludes = context.own_excludes();
     for file in &args.exclude_file {
         excludes.add_file(file)?;
     }
@@ -204,16 +208,7 @@ fn excludes(args: &LeaveOutArgs, context: &Context) -> Result<Excludes> {
     excludes.caches = args.exclude_caches;
     excludes.larger_than = args.exclude_larger_than;
     excludes.one_file_system = args.one_file_system;
-    for own in [&context.location.path, &context.places.cache] {
-        // One that cannot be looked at by us cannot be walked into either.
-        let _ = excludes.add_own(own);
-    }
     Ok(excludes)
-}
-
-/// How far local time is ahead of UTC then.
-fn offset_minutes(time: Time, context: &Context) -> i32 {
-    context.zone.to_offset(calendar::to_timestamp(time)).seconds() / 60
 }
 
 /// The repository that is named, or the default one, made now if this is the very first backup.
@@ -299,7 +294,13 @@ struct JsonBackup {
     repository_created: bool,
 }
 
-fn tell(report: &BackupReport, args: &BackupArgs, is_new: bool, context: &Context) -> Result<()> {
+fn tell(
+    report: &BackupReport,
+    args: &BackupArgs,
+    took: &str,
+    is_new: bool,
+    context: &Context,
+) -> Result<()> {
     let output = &context.output;
     if output.json() {
         return output.object(&JsonBackup {
@@ -313,7 +314,6 @@ fn tell(report: &BackupReport, args: &BackupArgs, is_new: bool, context: &Contex
         });
     }
     let counts = &report.statistics;
-    let took = text::duration(std::time::Duration::from_millis(counts.duration_ms));
     let short = |record: &SnapshotRecord| output.paint_talk(Style::Id, &record.id.short());
     match &report.record {
         Some(record) => output.say(&format!("snapshot {} saved in {took}", short(record))),

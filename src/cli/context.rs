@@ -12,11 +12,13 @@ use super::error::{Exit, Failure, Result, no_repository, quoted};
 use super::output::Output;
 use super::places::{Places, variable};
 use super::secrets::{self, Sources};
+use crate::calendar;
 use crate::crypto::Secret;
 use crate::repo::{Environment, RepoError, Repository};
+use crate::source::Excludes;
 use crate::storage::{ErrorKind, LocalStorage, Storage};
 use crate::text;
-use crate::world::{RealWorld, World};
+use crate::world::{RealWorld, Time, World};
 
 /// How often a person may mistype a password.
 const ASKED_MAX: usize = 3;
@@ -211,5 +213,20 @@ impl Context {
         }
         let message = format!("{} (repository {})", failure.message, self.location.show());
         Failure { message, ..failure }
+    }
+
+    /// What no backup takes: the repository and the cache that it uses itself.
+    pub fn own_excludes(&self) -> Excludes {
+        let mut excludes = Excludes::new();
+        for own in [&self.location.path, &self.places.cache] {
+            // One that we may not look at cannot be walked into by us either.
+            let _ = excludes.add_own(own);
+        }
+        excludes
+    }
+
+    /// How far local time is ahead of UTC then.
+    pub fn offset_minutes(&self, time: Time) -> i32 {
+        self.zone.to_offset(calendar::to_timestamp(time)).seconds() / 60
     }
 }

@@ -117,17 +117,22 @@ impl Created {
             output.say("it opens with the password");
         }
         if self.key_file.is_some() && !self.has_password {
-            output.say(
-                "both are needed to restore anything: keep a copy of the key file somewhere else",
-            );
+            let or_code = if self.recovery.is_some() { " or the code below" } else { "" };
+            output.say(&format!(
+                "to restore, both are needed, the repository and the key file{or_code}: keep a copy \
+                 of the key file somewhere else",
+            ));
         }
         match &self.recovery {
             Some(code) => {
-                output.say("it opens with this recovery code, too; write it down, it is not shown again:");
+                output.say(
+                    "it opens with this recovery code, too; write it down, it is not shown again:",
+                );
                 output.say(&format!("    {}", code.as_str()));
             }
             None => output.warn(
-                "no recovery code was made; `holdall key recovery` makes one for when key file or password are lost",
+                "no recovery code was made; `holdall key recovery` makes one, for when what opens \
+                 the repository is lost",
             ),
         }
     }

@@ -157,6 +157,9 @@ impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         let key = text::escape(error.key.as_bytes());
         let (exit, hint) = match error.kind {
+            ErrorKind::NotFound if error.source.kind() == io::ErrorKind::NotADirectory => {
+                (Exit::Failed, Some("something else stands in its place"))
+            }
             ErrorKind::NotFound => (Exit::Damage, Some("run `holdall check` to see what it costs")),
             ErrorKind::Corrupt => (Exit::Damage, Some("run `holdall check` to see what it costs")),
             ErrorKind::Denied => (
@@ -324,17 +327,27 @@ impl From<OpsError> for Failure {
                     .object(text::escape(name.as_bytes()))
             }
             OpsError::Retention(source) => source.into(),
+            OpsError::Path { path, source } => {
+                let path = text::escape(&path);
+                let failure = Self::from(source);
+                let message = format!("{path}: {}", failure.message);
+                Self { message, ..failure.object(path) }
+            }
+            OpsError::Target { path, source } => {
+                let path = text::escape(&path);
+                let source = text::escape(source.to_string().as_bytes());
+                Self::new(Exit::Failed, format!("the target {path}: {source}"))
+                    .hint("name another one with --target, or check its permissions")
+                    .object(path)
+            }
+            OpsError::TargetFull { .. } => Self::new(Exit::Failed, error.to_string())
+                .hint("make room there and run it again: what is there already stays"),
+            OpsError::NotAFile { .. } => Self::new(Exit::Failed, error.to_string()),
+            OpsError::Output(source) => Self::output(&source),
+            OpsError::Limit { .. } => Self::usage(error.to_string()),
             OpsError::NothingRead { .. } | OpsError::Stream { .. } => {
                 Self::new(Exit::Failed, error.to_string()).hint("no snapshot was stored")
             }
-            OpsError::TargetFull { .. } => Self::new(Exit::Failed, error.to_string())
-                .hint("make room there and restore again: what is in place is left alone"),
-            OpsError::Path { .. } => Self::new(Exit::Failed, error.to_string())
-                .hint("`holdall ls SNAPSHOT` shows what is in it"),
-            OpsError::Target { .. }
-            | OpsError::NotAFile { .. }
-            | OpsError::Output(_)
-            | OpsError::Limit { .. } => Self::new(Exit::Failed, error.to_string()),
             OpsError::Cancelled => Self::new(Exit::Interrupted, "interrupted"),
         }
     }

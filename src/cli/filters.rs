@@ -1,9 +1,17 @@
-//! Which snapshots: options that several commands share.
+//! Which snapshots, and which part of one: what several commands share.
 
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use crate::ops::select::Filter;
+use super::context::Context;
+use super::error::Result;
+use super::progress::Reporter;
+use crate::calendar;
+use crate::ops::select::{self, Filter};
+use crate::repo::{Repository, SnapshotRecord};
+use crate::text;
 
 /// Narrows which snapshots are meant.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -57,4 +65,50 @@ pub fn absolute(path: &Path) -> Vec<u8> {
 pub fn tags(list: &str) -> Vec<String> {
     let tags = list.split(',').map(str::trim).filter(|tag| !tag.is_empty());
     tags.map(str::to_owned).collect()
+}
+
+/// SNAPSHOT or SNAPSHOT:PATH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotPath {
+    /// An id or how it begins, `latest`, `latest~2`.
+    pub name: String,
+    /// A path in it, raw, if one is named.
+    pub path: Option<Vec<u8>>,
+}
+
+impl SnapshotPath {
+    /// From an argument: the first colon separates.
+    pub fn parse(text: &OsString) -> Self {
+        let bytes = text.as_bytes();
+        let (name, path) = match bytes.iter().position(|byte| *byte == b':') {
+            Some(at) => (&bytes[..at], bytes.get(at + 1..)),
+            None => (bytes, None),
+        };
+        let path = path.filter(|path| !path.is_empty()).map(<[u8]>::to_vec);
+        // A name that is no text names nothing, and is told so with the signs in its place.
+        Self { name: String::from_utf8_lossy(name).into_owned(), path }
+    }
+
+    /// The path, or the empty one that stands for everything.
+    pub fn path(&self) -> &[u8] {
+        self.path.as_deref().unwrap_or_default()
+    }
+
+    /// Finds the snapshot; says which one it is where the name does not.
+    pub fn find(
+        &self,
+        repository: &Arc<Repository>,
+        filter: &Filter,
+        reporter: &Reporter,
+        context: &Context,
+    ) -> Result<SnapshotRecord> {
+        let record = select::snapshot(repository, &self.name, filter, reporter)?;
+        if self.name.starts_with("latest") {
+            let time = calendar::show_time(record.snapshot.time, &context.zone);
+            let host = text::escape(record.snapshot.host.as_bytes());
+            let id = record.id.short();
+            context.output.say(&format!("{} is snapshot {id} of {time}, host {host}", self.name));
+        }
+        Ok(record)
+    }
 }

@@ -2,21 +2,28 @@
 //! the work is done below.
 
 mod backup;
+mod check;
 mod context;
 mod creation;
+mod diff;
+mod entry;
 mod error;
 mod filters;
+mod find;
 mod help;
 mod init;
 mod json;
 mod key;
+mod ls;
 mod manual;
 mod output;
 mod places;
 mod probe;
 mod progress;
+mod restore;
 mod secrets;
 mod snapshots;
+mod stats;
 mod tag;
 
 use std::ffi::OsString;
@@ -109,12 +116,22 @@ enum Command {
     Init(init::InitArgs),
     Backup(backup::BackupArgs),
     Snapshots(snapshots::SnapshotsArgs),
+    Ls(ls::LsArgs),
+    Find(find::FindArgs),
+    Diff(diff::DiffArgs),
+    Restore(restore::RestoreArgs),
+    Stats(stats::StatsArgs),
+    Check(check::CheckArgs),
     Tag(tag::TagArgs),
+    Pin(tag::PinArgs),
     Key(key::KeyArgs),
     Completions(manual::CompletionsArgs),
     Man(manual::ManArgs),
     Help(help::HelpArgs),
 }
+
+/// By what a snapshot knows the program that made it.
+const PROGRAM: &str = concat!("holdall ", env!("CARGO_PKG_VERSION"));
 
 /// Runs the program with the arguments of this process.
 pub fn run() -> ExitCode {
@@ -147,6 +164,13 @@ fn dispatch(command: &Command, context: &Context) -> Result<Exit> {
         Command::Init(args) => init::run(args, context),
         Command::Backup(args) => backup::run(args, context),
         Command::Snapshots(args) => snapshots::run(args, context),
+        Command::Ls(args) => ls::run(args, context),
+        Command::Find(args) => find::run(args, context),
+        Command::Diff(args) => diff::run(args, context),
+        Command::Restore(args) => restore::run(args, context),
+        Command::Stats(args) => stats::run(args, context),
+        Command::Check(args) => check::run(args, context),
+        Command::Pin(args) => tag::run_pin(args, context),
         Command::Tag(args) => tag::run(args, context),
         Command::Key(args) => key::run(args, context),
         Command::Completions(args) => manual::completions(args, context),

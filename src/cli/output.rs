@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use super::error::{Failure, Result};
+use crate::ops::OpsError;
 use crate::text;
 
 /// When colours are used.
@@ -55,7 +56,6 @@ pub struct Output {
     verbose: u8,
     color_stdout: bool,
     color_stderr: bool,
-    /// A person looks at every line at once.
     stdout_is_terminal: bool,
     data: Mutex<BufWriter<Stdout>>,
     /// stdout carries a stream of bytes, so that events go to stderr.
@@ -93,6 +93,16 @@ impl Output {
         self.quiet
     }
 
+    /// How much more is wanted than usual.
+    pub fn verbose(&self) -> u8 {
+        self.verbose
+    }
+
+    /// Whether a person looks at the data.
+    pub fn stdout_is_terminal(&self) -> bool {
+        self.stdout_is_terminal
+    }
+
     /// Text in the colour of its kind, for stdout.
     pub fn paint(&self, style: Style, text: &str) -> String {
         paint(self.color_stdout, style, text)
@@ -110,12 +120,24 @@ impl Output {
 
     /// Data as it is.
     pub fn bytes(&self, bytes: &[u8]) -> Result<()> {
+        self.try_bytes(bytes).map_err(|error| Failure::output(&error))
+    }
+
+    fn try_bytes(&self, bytes: &[u8]) -> io::Result<()> {
         let mut data = self.data();
-        let written = data.write_all(bytes).and_then(|()| match self.stdout_is_terminal {
-            true => data.flush(),
-            false => Ok(()),
-        });
-        written.map_err(|error| Failure::output(&error))
+        data.write_all(bytes)?;
+        // A person looks at every line at once.
+        if self.stdout_is_terminal { data.flush() } else { Ok(()) }
+    }
+
+    /// A line, or a JSON object if that is wanted, from within an operation.
+    pub fn item(
+        &self,
+        line: impl FnOnce() -> String,
+        object: impl FnOnce() -> String,
+    ) -> std::result::Result<(), OpsError> {
+        let text = if self.json { object() } else { line() };
+        self.try_bytes(format!("{text}\n").as_bytes()).map_err(OpsError::Output)
     }
 
     /// A JSON object as a line of data.

@@ -98,7 +98,10 @@ pub fn make_private_directory(path: &Path) -> io::Result<()> {
 
 /// Writes a file that was not there, for its owner only. It is there whole or not at all.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let above = path.parent().unwrap_or(Path::new("/"));
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
     make_private_directory(above)?;
     let mut file = tempfile::Builder::new()
         .prefix(".holdall-")

@@ -61,6 +61,15 @@ impl Reporter {
     /// Begins to tell. From now on Ctrl-C and SIGTERM ask the work to end, and a second one ends
     /// the process at once.
     pub fn start(context: &Context) -> Result<Self> {
+        Self::start_with(context, context.progress)
+    }
+
+    /// The same beside a stream of lines, which a person sees growing.
+    pub fn start_beside_data(context: &Context) -> Result<Self> {
+        Self::start_with(context, context.progress && !context.output.stdout_is_terminal())
+    }
+
+    fn start_with(context: &Context, wanted: bool) -> Result<Self> {
         let cancelled = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             let code = i32::from(Exit::Interrupted.code());
@@ -72,7 +81,7 @@ impl Reporter {
                 })?;
         }
         let output = context.output.clone();
-        let wanted = context.progress && !output.quiet();
+        let wanted = wanted && !output.quiet();
         let on_terminal = std::io::stderr().is_terminal();
         let bar = (wanted && on_terminal && !output.json()).then(bar);
         let every = match (&bar, output.json()) {

@@ -5,6 +5,7 @@ pub mod backup;
 pub mod check;
 pub mod content;
 pub mod diff;
+pub mod dump;
 pub mod find;
 pub mod ls;
 pub mod probe;

@@ -144,8 +144,12 @@ impl Sample {
                 Node::File(content) => {
                     statistics.files += 1;
                     statistics.bytes += content.len() as u64;
+                    let by_itself = !alone.is_empty() && path.starts_with(&alone);
+                    if by_itself {
+                        session.flush().unwrap();
+                    }
                     let content = self.content(content, &mut session);
-                    if !alone.is_empty() && path.starts_with(&alone) {
+                    if by_itself {
                         session.flush().unwrap();
                     }
                     EntryKind::File { content, unstable: false }

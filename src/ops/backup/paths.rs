@@ -22,7 +22,17 @@ pub(super) fn tree(paths: &[Vec<u8>]) -> (Node, Vec<crate::source::SourceError>)
     let mut root = Node::default();
     let mut failed = Vec::new();
     for path in paths {
-        match open_start(Path::new(OsStr::from_bytes(path))) {
+        let start = open_start(Path::new(OsStr::from_bytes(path)));
+        // One that is not there fails here: the directories above it, which the snapshot shows
+        // as well, must not pass for what was asked for.
+        let there = start.and_then(|start| match start.parent.stat(&start.name) {
+            Ok(_) => Ok(start),
+            Err(error) => {
+                let above = start.path.strip_suffix(start.name.as_slice());
+                Err(error.below(above.unwrap_or(b"/")))
+            }
+        });
+        match there {
             Ok(start) => insert(&mut root, start),
             Err(error) => failed.push(error),
         }
@@ -55,9 +65,18 @@ mod tests {
             std::fs::create_dir_all(&path).unwrap();
             path.into_os_string().into_encoded_bytes()
         };
-        let paths = [path("a/b"), path("a"), path("c"), path("c/d/e"), b"/no/such".to_vec()];
+        let absent = [path("a"), b"/absent".to_vec()].concat();
+        let paths = [
+            path("a/b"),
+            path("a"),
+            path("c"),
+            path("c/d/e"),
+            b"/no/such".to_vec(),
+            absent.clone(),
+        ];
         let (root, failed) = tree(&paths);
-        assert_eq!(failed.len(), 1);
+        let failed: Vec<&[u8]> = failed.iter().map(|error| error.path()).collect();
+        assert_eq!(failed, [b"/no/such", absent.as_slice()]);
         let mut node = &root;
         for part in directory.path().components().skip(1) {
             assert!(node.start.is_none());
