@@ -348,10 +348,6 @@ impl From<OpsError> for Failure {
             OpsError::NothingRead { .. } | OpsError::Stream { .. } => {
                 Self::new(Exit::Failed, error.to_string()).hint("no snapshot was stored")
             }
-            OpsError::Target { ref path, .. } | OpsError::TargetFull { ref path, .. } => {
-                let object = text::escape(path);
-                Self::new(Exit::Failed, error.to_string()).object(object)
-            }
             OpsError::Cancelled => Self::new(Exit::Interrupted, "interrupted"),
         }
     }
