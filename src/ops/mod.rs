@@ -2,11 +2,15 @@
 //! `x(repository, options, progress) -> Result<XReport, OpsError>`.
 
 pub mod backup;
+pub mod forget;
+pub mod mark;
+pub mod prune;
 pub mod retention;
 pub mod select;
 
 use crate::id::PrefixError;
 use crate::index::IndexError;
+use crate::progress::Problem;
 use crate::repo::RepoError;
 use crate::storage::StorageError;
 use crate::tree::TreeError;
@@ -46,6 +50,19 @@ pub enum OpsError {
         name: Vec<u8>,
         /// Why.
         why: String,
+    },
+    /// Something that snapshots need is missing or damaged, so that nobody can tell what is not
+    /// needed. Nothing was changed.
+    #[error(
+        "{count} things that snapshots need are missing or damaged, the first is {}: {}",
+        crate::text::escape(&first.what),
+        first.why
+    )]
+    Incomplete {
+        /// The first one: an object's key, or a path in a snapshot.
+        first: Box<Problem>,
+        /// How many there are.
+        count: u64,
     },
     /// It was asked to stop.
     #[error("stopped before the end")]

@@ -5,6 +5,7 @@
 mod support;
 
 mod backup;
+mod prune;
 mod storage_local;
 mod storage_suite;
 mod storages_of_tests;
