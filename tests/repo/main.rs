@@ -5,6 +5,10 @@
 mod support;
 
 mod backup;
+mod crash;
+mod forget;
+mod mark;
+mod model;
 mod prune;
 mod storage_local;
 mod storage_suite;
