@@ -6,6 +6,7 @@ mod check;
 mod context;
 mod creation;
 mod diff;
+mod dump;
 mod entry;
 mod error;
 mod filters;
@@ -119,6 +120,7 @@ enum Command {
     Ls(ls::LsArgs),
     Find(find::FindArgs),
     Diff(diff::DiffArgs),
+    Dump(dump::DumpArgs),
     Restore(restore::RestoreArgs),
     Stats(stats::StatsArgs),
     Check(check::CheckArgs),
@@ -142,6 +144,11 @@ pub fn run() -> ExitCode {
     };
     let globals = &args.globals;
     let output = Output::new(globals.color, globals.json, globals.quiet, globals.verbose);
+    // What is dumped is the data then, and nothing else may stand between its bytes.
+    let output = match &args.command {
+        Command::Dump(_) => output.for_bytes(),
+        _ => output,
+    };
     let context = match Context::new(globals, output) {
         Ok(context) => context,
         Err(failure) => {
@@ -167,6 +174,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<Exit> {
         Command::Ls(args) => ls::run(args, context),
         Command::Find(args) => find::run(args, context),
         Command::Diff(args) => diff::run(args, context),
+        Command::Dump(args) => dump::run(args, context),
         Command::Restore(args) => restore::run(args, context),
         Command::Stats(args) => stats::run(args, context),
         Command::Check(args) => check::run(args, context),
