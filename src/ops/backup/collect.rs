@@ -65,7 +65,7 @@ pub(super) struct Collector<'a> {
 }
 
 /// So many pieces of work wait for the collecting thread.
-const WORK_WAITING: usize = 8;
+const WORK_WAITING: usize = 6;
 /// Blocks of a large file that wait.
 const BLOCKS_WAITING: usize = 2;
 /// Walking deep trees needs no deep stack, but the asked-for paths are a recursive tree.

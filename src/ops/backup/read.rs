@@ -17,7 +17,7 @@ use crate::source::{Directory, OpenFile, SourceError, Stat};
 /// A file that changes while it is read is read again so often.
 const READS_MAX: usize = 3;
 /// Read at once of a large file, bytes.
-pub(super) const BLOCK_LEN: usize = 2 << 20;
+pub(super) const BLOCK_LEN: usize = 1 << 20;
 
 /// A part of a file, in a buffer or not stored at all.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ impl Reader<'_> {
         for job in jobs {
             match job {
                 Job::Batch(items, done) => {
-                    let mut buffer = Vec::new();
+                    let mut buffer = Vec::with_capacity(expected_len(&items));
                     let items = items.into_iter().map(|item| match item {
                         Item::Read(file) => Item::File(Box::new(self.small(*file, &mut buffer))),
                         other => other,
@@ -232,6 +232,15 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// How much room the files of a batch need, unless they grow.
+fn expected_len(items: &[Item]) -> usize {
+    let len = |item: &Item| match item {
+        Item::Read(file) => usize::try_from(file.stat.size).unwrap_or(0),
+        _ => 0,
+    };
+    items.iter().map(len).sum()
 }
 
 /// The entry shall say what was read, not what was seen before.

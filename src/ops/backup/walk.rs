@@ -28,7 +28,7 @@ use crate::world::Time;
 const LARGE_LEN: u64 = BLOCK_LEN as u64 / 2;
 /// A batch is handed on with so many items, or so many bytes to be read.
 const BATCH_ITEMS: usize = 256;
-const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_BYTES: u64 = 512 << 10;
 /// So many unchanged entries of a directory are held back before they are sent on.
 const HELD_MAX: usize = 4096;
 

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use super::decide::make_writable;
 use super::filter::Filter;
-use super::plan::make_writable;
 use super::report::{Action, Change, Run};
 use crate::format::tree::Refs;
 use crate::ops::OpsError;

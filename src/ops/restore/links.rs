@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 
-use crate::format::tree::Metadata;
+use crate::format::tree::Entry;
 use crate::index::IndexError;
-use crate::target::{Folder, Found};
+use crate::target::{Folder, Found, Kind};
 
-/// A group of names: device and inode where the backup was made.
-pub(super) type LinkKey = (u64, u64);
+/// A group of names: device and inode where the backup was made, and the kind, for a snapshot may
+/// say the same numbers of things that cannot be one.
+pub(super) type LinkKey = (u64, u64, u8);
 
 /// What stands under a name of the target: device and inode.
 pub(super) type Standing = (u64, u64);
@@ -29,8 +30,10 @@ type Row = (u64, bool, Option<Standing>, &'static [u8]);
 const GROUPS: TableDefinition<'_, LinkKey, Row> = TableDefinition::new("groups");
 
 /// The key of an entry's group, if it has other names.
-pub(super) fn key_of(metadata: &Metadata) -> Option<LinkKey> {
-    (metadata.links > 1).then_some((metadata.device, metadata.inode))
+pub(super) fn key_of(entry: &Entry) -> Option<LinkKey> {
+    let metadata = &entry.metadata;
+    let kind = Kind::of(&entry.kind) as u8;
+    (metadata.links > 1).then_some((metadata.device, metadata.inode, kind))
 }
 
 /// What stands there, to recognise another name of it.
@@ -199,18 +202,18 @@ mod tests {
         links.groups_max = 10;
         let path = |n: u64| format!("a/{n}").into_bytes();
         for n in 0..1_000 {
-            assert!(links.is_first((1, n), 3).unwrap());
-            assert!(!links.is_first((1, n), 3).unwrap());
+            assert!(links.is_first((1, n, 0), 3).unwrap());
+            assert!(!links.is_first((1, n, 0), 3).unwrap());
             let standing = (n % 2 == 0).then_some((5, n));
             // Every seventh is left undecided.
             if n % 7 != 0 {
-                links.settle((1, n), First { folder: None, path: path(n), standing }).unwrap();
+                links.settle((1, n, 0), First { folder: None, path: path(n), standing }).unwrap();
             }
         }
         assert_eq!(links.groups.len(), 10);
         for _ in 0..2 {
             for n in 0..1_000 {
-                let first = links.first((1, n)).unwrap();
+                let first = links.first((1, n, 0)).unwrap();
                 assert_eq!(first.is_some(), n % 7 != 0);
                 if let Some(first) = first {
                     assert_eq!(first.path, path(n));
@@ -219,8 +222,8 @@ mod tests {
             }
         }
         // They had three names, and three came.
-        assert!(links.groups.is_empty() && links.is_first((1, 3), 2).unwrap());
-        assert!(links.first((1, 500)).unwrap().is_none());
+        assert!(links.groups.is_empty() && links.is_first((1, 3, 0), 2).unwrap());
+        assert!(links.first((1, 500, 0)).unwrap().is_none());
         assert!(std::fs::read_dir(cache.path()).unwrap().next().is_none(), "the file has a name");
     }
 }

@@ -9,6 +9,7 @@
 
 mod compare;
 mod content;
+mod decide;
 mod delete;
 mod file;
 mod filter;

@@ -1,70 +1,24 @@
 //! What becomes of each file and other thing, and the windows in which that is collected.
 
+mod feed;
+
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, OnceLock};
 
-use super::Overwrite;
-use super::compare::{CompareError, Comparison};
 use super::content::each_in_parallel;
-use super::file::{FileParts, FileWork};
-use super::links::{First, LinkKey, Links, key_of, standing};
+use super::decide::{
+    Candidate, Decision, allows, decide, has_same_content, make_writable, require_delete,
+};
+use super::links::{First, LinkKey, Links, standing};
 use super::report::{Action, Change, Run};
-use super::window::{LinkWork, Wanted, Window};
-use crate::format::tree::{Entry, EntryKind, Metadata, Ref, Refs};
-use crate::limits;
+use super::window::{LinkWork, Window};
+use crate::format::tree::Metadata;
 use crate::ops::OpsError;
-use crate::target::{Difference, ExistingFile, Folder, Found, Kind, NewFile, TargetError};
-use crate::world::Time;
+use crate::target::{Difference, Folder, Kind, TargetError};
+use feed::planned_bytes;
 
 /// Files that are compared at a time, by all threads.
 const COMPARED_MAX: usize = 512;
-
-/// Something of the snapshot that is no directory, and where it goes.
-pub(super) struct Candidate {
-    /// `None` in a dry run whose folder is not there.
-    pub folder: Option<Arc<Folder>>,
-    /// Relative to the target.
-    pub path: Vec<u8>,
-    pub entry: Entry,
-}
-
-impl Candidate {
-    fn key(&self) -> Option<LinkKey> {
-        key_of(&self.entry.metadata)
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::of(&self.entry.kind)
-    }
-
-    fn content(&self) -> Option<&Refs> {
-        match &self.entry.kind {
-            EntryKind::File { content, .. } => Some(content),
-            _ => None,
-        }
-    }
-
-    /// What stands there; nothing in a folder that this run made.
-    fn found(&self) -> Result<Option<Found>, TargetError> {
-        match &self.folder {
-            Some(folder) if !folder.is_new() => folder.stat(&self.entry.name),
-            _ => Ok(None),
-        }
-    }
-}
-
-/// What to do with a candidate.
-enum Decision {
-    /// The policy leaves it alone.
-    Keep,
-    Same,
-    Metadata,
-    Write(Action),
-    /// A directory is in the way: it is removed, then as with the others.
-    Clear,
-    /// Its content must be read to know.
-    Compare(Difference),
-}
 
 /// What waits for its turn behind files that are compared.
 enum Item {
@@ -297,81 +251,6 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Puts a file with all of its chunks into the window, and further windows as they fill.
-    fn feed(
-        &mut self,
-        candidate: Candidate,
-        folder: Arc<Folder>,
-        action: Action,
-    ) -> Result<(), OpsError> {
-        let (run, key) = (self.run, candidate.key());
-        let EntryKind::File { content, .. } = candidate.entry.kind else { return Ok(()) };
-        let (name, metadata) = (candidate.entry.name, candidate.entry.metadata);
-        let (existing, in_place) = match in_place(run, &folder, &name, &metadata, &content) {
-            Ok(Some((existing, file))) => (Some(existing), Some(file)),
-            Ok(None) => (None, None),
-            Err(error) => {
-                run.broke(key, false);
-                run.trouble(error);
-                return Ok(());
-            }
-        };
-        let leaves = run.trees.leaves(&content);
-        let parts = FileParts { folder, name, metadata, content, key, action, in_place };
-        let file = Arc::new(FileWork::new(parts, run.options.verify));
-        let mut comparison = existing.as_ref().map(|existing| Comparison::new(run, existing));
-        let (mut offset, mut chunks, mut split) = (0, 0, false);
-        let mut whole = existing.is_none();
-        self.window.files.push(file.clone());
-        for leaf in leaves {
-            if run.stopped() {
-                return Err(OpsError::Cancelled);
-            }
-            let leaf = match leaf {
-                Ok(leaf) => leaf,
-                Err(error) => {
-                    run.tree_damage(&candidate.path, error)?;
-                    file.fail_said(run);
-                    return Ok(());
-                }
-            };
-            let at = offset;
-            offset += leaf.len();
-            let differs = match &mut comparison {
-                Some(comparison) => prepare_in_place(run, &file, comparison, at, &leaf),
-                None => true,
-            };
-            match leaf {
-                Ref::Chunk { id, len } if differs => {
-                    let Some(len) = chunk_len(len) else {
-                        file.fail_damaged(run, "a chunk of it is longer than chunks can be");
-                        return Ok(());
-                    };
-                    if self.window.wanted.len() >= run.options.ahead.chunks {
-                        (whole, split) = (false, true);
-                        self.seal()?;
-                        self.window.files.push(file.clone());
-                    }
-                    file.expect_chunk();
-                    chunks += 1;
-                    // Windows hold far fewer files than that.
-                    let number = u32::try_from(self.window.files.len() - 1).unwrap_or(u32::MAX);
-                    self.window.wanted.push(Wanted { id, file: number, offset: at, len });
-                }
-                Ref::Chunk { .. } => {}
-                Ref::Hole { .. } => whole = false,
-            }
-        }
-        if whole {
-            file.set_small(chunks);
-        }
-        match split || chunks == 0 {
-            true => self.window.closing.push(file),
-            false => file.know_all(),
-        }
-        self.seal_if_full()
-    }
-
     /// A name of a file that has another name before.
     fn link(&mut self, candidate: Candidate, key: LinkKey) -> Result<(), OpsError> {
         let Some(first) = self.links.first(key)? else {
@@ -452,155 +331,4 @@ impl<'a> Plan<'a> {
             _ => Ok(()),
         }
     }
-}
-
-/// Whether a policy lets something be changed that is there.
-pub(super) fn allows(policy: Overwrite, wanted: Time, found: Time) -> bool {
-    match policy {
-        Overwrite::Always | Overwrite::IfChanged => true,
-        Overwrite::IfNewer => wanted > found,
-        Overwrite::Never => false,
-    }
-}
-
-/// Before anything is made, replaced or removed in a folder that was there.
-pub(super) fn make_writable(folder: &Folder) -> Result<(), TargetError> {
-    match folder.is_new() {
-        true => Ok(()),
-        false => folder.make_writable(),
-    }
-}
-
-fn chunk_len(len: u64) -> Option<u32> {
-    u32::try_from(len).ok().filter(|len| *len as usize <= limits::CHUNK_LEN_MAX)
-}
-
-fn decide(run: &Run<'_>, candidate: &Candidate) -> Result<Decision, TargetError> {
-    let entry = &candidate.entry;
-    let Some(folder) = candidate.folder.as_ref().filter(|folder| !folder.is_new()) else {
-        return Ok(Decision::Write(Action::Created));
-    };
-    let policy = run.options.overwrite;
-    let difference = folder.difference(&entry.name, entry)?;
-    match difference {
-        Difference::Absent => return Ok(Decision::Write(Action::Created)),
-        Difference::Same if policy != Overwrite::Always => return Ok(Decision::Same),
-        _ => {}
-    }
-    let Some(found) = candidate.found()? else {
-        return Ok(Decision::Write(Action::Created));
-    };
-    if !allows(policy, entry.metadata.mtime, found.mtime) {
-        return Ok(Decision::Keep);
-    }
-    let is_file = found.kind == Kind::File && candidate.content().is_some();
-    let same_size = is_file && found.size == entry.size() && found.size > 0;
-    Ok(match difference {
-        Difference::Content if run.options.in_place && same_size => Decision::Compare(difference),
-        _ if policy == Overwrite::Always && same_size => Decision::Compare(difference),
-        Difference::Same => Decision::Same,
-        Difference::Metadata(_) => Decision::Metadata,
-        Difference::OtherKind(Kind::Directory) => {
-            require_delete(run, candidate)?;
-            Decision::Clear
-        }
-        _ => Decision::Write(Action::Replaced),
-    })
-}
-
-/// A directory gives way to something else only where things may be removed.
-fn require_delete(run: &Run<'_>, candidate: &Candidate) -> Result<(), TargetError> {
-    match run.options.delete {
-        true => Ok(()),
-        false => Err(TargetError::InTheWay { path: candidate.path.clone(), kind: Kind::Directory }),
-    }
-}
-
-/// Whether a file has the content of its entry. What cannot be read, here or there, differs: the
-/// writing will meet the same and say so.
-fn has_same_content(run: &Run<'_>, candidate: &Candidate) -> bool {
-    let (Some(folder), Some(content)) = (&candidate.folder, candidate.content()) else {
-        return false;
-    };
-    let existing = folder.existing_file(&candidate.entry.name);
-    existing.is_ok_and(|file| Comparison::new(run, &file).is_same(content).unwrap_or(false))
-}
-
-/// Opens a file that is changed where it stands, if it is one; and once more, to read it.
-fn in_place(
-    run: &Run<'_>,
-    folder: &Arc<Folder>,
-    name: &[u8],
-    metadata: &Metadata,
-    content: &Refs,
-) -> Result<Option<(ExistingFile, NewFile)>, TargetError> {
-    if !run.options.in_place || folder.is_new() {
-        return Ok(None);
-    }
-    let Some(existing) = standing_file(folder, name)? else { return Ok(None) };
-    match folder.open_in_place(name, metadata) {
-        Ok(file) => {
-            file.set_len(content.len())?;
-            Ok(Some((existing, file)))
-        }
-        Err(TargetError::Linked { .. } | TargetError::InTheWay { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// A file that stands there under one name only.
-fn standing_file(folder: &Folder, name: &[u8]) -> Result<Option<ExistingFile>, TargetError> {
-    match folder.stat(name)? {
-        Some(found) if found.kind == Kind::File && found.links == 1 => {
-            folder.existing_file(name).map(Some)
-        }
-        _ => Ok(None),
-    }
-}
-
-/// What a run would write of a file's content, bytes.
-fn planned_bytes(run: &Run<'_>, candidate: &Candidate) -> Result<u64, OpsError> {
-    let Some(content) = candidate.content() else { return Ok(0) };
-    let existing = match &candidate.folder {
-        Some(folder) if run.options.in_place => standing_file(folder, &candidate.entry.name),
-        _ => Ok(None),
-    };
-    let Ok(Some(existing)) = existing else { return Ok(content.len()) };
-    let mut comparison = Comparison::new(run, &existing);
-    let (mut offset, mut bytes) = (0, 0);
-    let mut count = || -> Result<(), CompareError> {
-        for leaf in run.trees.leaves(content) {
-            let leaf = leaf?;
-            bytes += comparison.differing(offset, &leaf)?;
-            offset += leaf.len();
-        }
-        Ok(())
-    };
-    match count() {
-        Ok(()) | Err(CompareError::Io(_)) => {}
-        Err(CompareError::Tree(error)) => run.tree_damage(&candidate.path, error)?,
-    }
-    Ok(bytes)
-}
-
-/// In place: what differs is counted, and holes are made of zeros. Whether a chunk must be read.
-fn prepare_in_place(
-    run: &Run<'_>,
-    file: &FileWork,
-    comparison: &mut Comparison<'_>,
-    offset: u64,
-    leaf: &Ref,
-) -> bool {
-    let zeros = matches!(leaf, Ref::Hole { .. });
-    let mut differs = false;
-    let compared = comparison.each_difference(offset, leaf, &mut |at, len| {
-        differs = true;
-        file.expect_bytes(len as u64);
-        if zeros {
-            file.write(run, at, &vec![0; len]);
-        }
-        Ok(())
-    });
-    // What cannot be read is written.
-    differs || compared.is_err()
 }

@@ -3,9 +3,10 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use super::decide::{Candidate, allows, make_writable};
 use super::delete::Extras;
 use super::filter::{Filter, Verdict};
-use super::plan::{Candidate, Plan, allows, make_writable};
+use super::plan::Plan;
 use super::report::{Action, Change, Run};
 use super::{Overwrite, Start};
 use crate::format::tree::{Entry, EntryKind, Refs};
