@@ -16,7 +16,7 @@ mod merge;
 mod run;
 mod segment;
 
-pub use segment::{segment_key, segment_of_key, write_segment};
+pub use segment::{list_segments, read_segment, segment_key, segment_of_key, write_segment};
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -199,7 +199,7 @@ impl Index {
         storage: &dyn Storage,
         sealer: &Sealer,
     ) -> Result<Refreshed, IndexError> {
-        let segments = segment::list(storage)?;
+        let segments = segment::list_segments(storage)?;
         // A run whose segments are all gone speaks of packs that a prune replaced.
         let (stay, gone) = std::mem::take(&mut self.runs)
             .into_iter()
@@ -211,7 +211,7 @@ impl Index {
             if self.covers(id) {
                 continue;
             }
-            match segment::read(storage, sealer, id) {
+            match segment::read_segment(storage, sealer, id) {
                 Ok(packs) => self.add(*id, &packs)?,
                 Err(IndexError::Storage(error)) if error.is_not_found() => {}
                 Err(error @ IndexError::Storage(_)) => return Err(error),

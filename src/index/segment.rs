@@ -35,13 +35,15 @@ pub fn write_segment(
     Ok(id)
 }
 
-pub(super) fn list(storage: &dyn Storage) -> Result<BTreeSet<SegmentId>, IndexError> {
+/// Names of the segments that are there.
+pub fn list_segments(storage: &dyn Storage) -> Result<BTreeSet<SegmentId>, IndexError> {
     let mut ids = BTreeSet::new();
     storage.list("index/", &mut |listed| ids.extend(segment_of_key(&listed.key)))?;
     Ok(ids)
 }
 
-pub(super) fn read(
+/// What a segment says.
+pub fn read_segment(
     storage: &dyn Storage,
     sealer: &Sealer,
     id: &SegmentId,

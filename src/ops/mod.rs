@@ -7,8 +7,11 @@ pub mod content;
 pub mod diff;
 pub mod dump;
 pub mod find;
+pub mod forget;
 pub mod ls;
+pub mod mark;
 pub mod probe;
+pub mod prune;
 pub mod restore;
 pub mod retention;
 #[cfg(test)]
@@ -103,6 +106,19 @@ pub enum OpsError {
         what: &'static str,
         /// The limit.
         limit: u64,
+    },
+    /// Something that snapshots need is missing or damaged, so that nobody can tell what is not
+    /// needed. Nothing was changed.
+    #[error(
+        "{count} things that snapshots need are missing or damaged, the first is {}: {}",
+        crate::text::escape(&first.what),
+        first.why
+    )]
+    Incomplete {
+        /// The first one: an object's key, or a path in a snapshot.
+        first: Box<Problem>,
+        /// How many there are.
+        count: u64,
     },
     /// It was asked to stop.
     #[error("stopped before the end")]

@@ -38,6 +38,14 @@ pub(super) struct Settings {
     pub threads: usize,
 }
 
+/// What comes in, in the order of its number.
+enum Work {
+    Plain(PlainFrame),
+    /// A frame of another pack, to be stored as it is.
+    Sealed(SealedFrame),
+    Flush,
+}
+
 /// A message to the packing thread, in the order of its number.
 enum Step {
     Frame(SealedFrame),
@@ -67,7 +75,7 @@ type Stored = (SegmentId, Vec<PackInfo>);
 
 pub(super) struct Pipeline {
     shared: Arc<Shared>,
-    frames: Option<Sender<(u64, Option<PlainFrame>)>>,
+    frames: Option<Sender<(u64, Work)>>,
     next: u64,
     stored: Receiver<Stored>,
     flushed: Receiver<()>,
@@ -132,29 +140,36 @@ impl Pipeline {
 
     /// Hands a frame on; waits while the queues are full.
     pub fn send(&mut self, frame: PlainFrame) -> Result<(), RepoError> {
-        self.step(Some(frame))
+        self.step(Work::Plain(frame))
+    }
+
+    /// Hands on a frame that is sealed already.
+    pub fn send_sealed(&mut self, frame: SealedFrame) -> Result<(), RepoError> {
+        self.step(Work::Sealed(frame))
     }
 
     /// Waits until everything sent so far is stored, segments included.
     pub fn flush(&mut self) -> Result<(), RepoError> {
-        self.step(None)?;
+        self.step(Work::Flush)?;
         // The threads answer also after a failure; only their end could break the channel.
         let _ = self.flushed.recv();
         self.check()
     }
 
-    fn step(&mut self, frame: Option<PlainFrame>) -> Result<(), RepoError> {
+    fn step(&mut self, work: Work) -> Result<(), RepoError> {
         self.check()?;
         if let Some(frames) = &self.frames {
             // A closed channel means that the threads have ended, which `check` explains.
-            let _ = frames.send((self.next, frame));
+            let _ = frames.send((self.next, work));
             self.next += 1;
         }
         Ok(())
     }
 
     fn check(&self) -> Result<(), RepoError> {
-        match self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        // Taken before it is looked at: to fail again takes the same lock.
+        let failed = self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match failed {
             None => Ok(()),
             Some(error) => {
                 let again = RepoError::Storage(crate::storage::StorageError::new(
@@ -189,15 +204,16 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
 /// Compresses, seals and verifies frames.
 fn seal(
     shared: &Shared,
-    frames: &Receiver<(u64, Option<PlainFrame>)>,
+    frames: &Receiver<(u64, Work)>,
     sealed: &Sender<(u64, Option<Step>)>,
     buffers: &Sender<Vec<u8>>,
 ) {
-    for (number, frame) in frames {
-        let step = match frame {
-            None => Some(Step::Flush),
-            Some(_) if shared.has_failed() => None,
-            Some(mut frame) => {
+    for (number, work) in frames {
+        let step = match work {
+            Work::Flush => Some(Step::Flush),
+            _ if shared.has_failed() => None,
+            Work::Sealed(frame) => Some(Step::Frame(frame)),
+            Work::Plain(mut frame) => {
                 let step = shared.settings.frame_sealer.seal(&frame, shared.settings.level);
                 frame.plain.clear();
                 let _ = buffers.try_send(frame.plain);

@@ -12,7 +12,7 @@ use crate::format::pack::ChunkInfo;
 use crate::format::session::{Purpose, Session as Record, session_key};
 use crate::id::{ChunkId, FrameId, PackId, SnapshotId};
 use crate::index::Index;
-use crate::pack::{FrameSealer, PlainFrame};
+use crate::pack::{FrameSealer, PlainFrame, SealedFrame};
 use crate::storage::ErrorKind;
 use crate::world::random;
 
@@ -137,6 +137,17 @@ impl Session {
         if self.has(&id)? {
             return Ok(false);
         }
+        self.add_copy(kind, id, plain)?;
+        Ok(true)
+    }
+
+    /// Adds a chunk although the repository has it: a repack moves it (P3).
+    pub fn add_copy(
+        &mut self,
+        kind: ChunkKind,
+        id: ChunkId,
+        plain: &[u8],
+    ) -> Result<(), RepoError> {
         self.pending.insert(id);
         self.bytes_new += plain.len() as u64;
         let frame_size = self.repository.config().frame_size as usize;
@@ -159,7 +170,13 @@ impl Session {
         if frame.chunks.len() >= crate::limits::FRAME_CHUNKS_MAX {
             self.close_frame(slot)?;
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// Adds a frame as it is stored elsewhere, under the same name (P3).
+    pub fn add_frame(&mut self, frame: SealedFrame) -> Result<(), RepoError> {
+        self.pipeline.send_sealed(frame)?;
+        self.take_stored()
     }
 
     /// Closes the frame of file contents, so that what comes next shares none with it.

@@ -211,18 +211,26 @@ impl Repository {
             let key = forgotten_key(&NoteId(random(self.world())));
             self.write_object(ObjectType::Forgotten, &key, &forgotten.encode())?;
         }
-        for record in records {
-            self.storage().delete(&session_key(&record.id))?;
-            self.storage().delete(&snapshot_key(&record.id))?;
-        }
         let ids: BTreeSet<SnapshotId> = records.iter().map(|record| record.id).collect();
-        for id in self.list_notes()? {
+        for id in &ids {
+            self.storage().delete(&session_key(id))?;
+        }
+        self.remove_uncounted(&ids)
+    }
+
+    /// Removes what is left of snapshots that do not count: the notes on them, then themselves,
+    /// so that whoever finds one knows that there may be notes too.
+    pub fn remove_uncounted(&self, ids: &BTreeSet<SnapshotId>) -> Result<(), RepoError> {
+        for note_id in self.list_notes()? {
             // A damaged note stays; it says nothing and harms nobody.
-            if let Ok(Some(note)) = self.read_note(&id)
+            if let Ok(Some(note)) = self.read_note(&note_id)
                 && ids.contains(&note.snapshot)
             {
-                self.storage().delete(&note_key(&id))?;
+                self.storage().delete(&note_key(&note_id))?;
             }
+        }
+        for id in ids {
+            self.storage().delete(&snapshot_key(id))?;
         }
         Ok(())
     }

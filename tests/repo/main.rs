@@ -7,6 +7,7 @@ mod support;
 mod backup;
 mod check;
 mod living;
+mod prune;
 mod restore;
 mod storage_local;
 mod storage_suite;

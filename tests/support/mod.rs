@@ -2,4 +2,5 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 
 pub mod repository;
+pub mod snapshots;
 pub mod storages;

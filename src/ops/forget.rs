@@ -1,0 +1,140 @@
+//! Forget: snapshots go by policy or by name. What only they needed stays until a prune.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use super::OpsError;
+use super::retention::{self, Candidate, Group, GroupBy, Policy, RetentionError};
+use super::select::Filter;
+use crate::format::snapshot::Snapshot;
+use crate::id::SnapshotId;
+use crate::progress::Progress;
+use crate::repo::{Repository, SnapshotRecord};
+
+/// What to forget.
+#[derive(Debug, Clone)]
+pub struct ForgetOptions {
+    /// What to keep of those that pass the filter; `None`: only what is named goes.
+    pub policy: Option<Policy>,
+    /// Which snapshots are judged together.
+    pub group_by: GroupBy,
+    /// These go, whatever the policy says, pinned or the last of their group.
+    pub ids: Vec<SnapshotId>,
+    /// Which snapshots the policy is about.
+    pub filter: Filter,
+    /// Where the borders of days lie.
+    pub zone: TimeZone,
+    /// Only say what would be forgotten.
+    pub dry_run: bool,
+}
+
+impl Default for ForgetOptions {
+    fn default() -> Self {
+        Self {
+            policy: None,
+            group_by: GroupBy::default(),
+            ids: Vec::new(),
+            filter: Filter::default(),
+            zone: TimeZone::UTC,
+            dry_run: false,
+        }
+    }
+}
+
+/// What was forgotten, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ForgetReport {
+    /// What the policy says of each snapshot, and why.
+    pub groups: Vec<Group>,
+    /// Those that go because they were named, damaged ones among them.
+    pub named: Vec<SnapshotId>,
+    /// All that go, in order of ids.
+    pub forgotten: Vec<SnapshotId>,
+    /// How many stay.
+    pub kept: u64,
+    /// Nothing was changed.
+    pub dry_run: bool,
+}
+
+/// Forgets snapshots.
+///
+/// # Errors
+/// `Retention` when there is neither a policy that keeps something nor a name, `NoSnapshot` when
+/// a name is not that of a snapshot; then nothing is forgotten.
+pub fn forget(
+    repository: &Arc<Repository>,
+    options: &ForgetOptions,
+    progress: &dyn Progress,
+) -> Result<ForgetReport, OpsError> {
+    if options.policy.is_none() && options.ids.is_empty() {
+        return Err(RetentionError::EmptyPolicy.into());
+    }
+    let mut records = repository.snapshots(progress)?;
+    let mut going = take_named(repository, &mut records, &options.ids)?;
+    let mut report = ForgetReport {
+        named: going.iter().map(|record| record.id).collect(),
+        dry_run: options.dry_run,
+        ..ForgetReport::default()
+    };
+    if let Some(policy) = &options.policy {
+        let passing = records.iter().filter(|record| options.filter.matches(record));
+        let candidates: Vec<Candidate> = passing.map(candidate).collect();
+        let now = repository.world().now();
+        report.groups =
+            retention::decide(policy, options.group_by, now, &options.zone, &candidates)?;
+        let decisions = report.groups.iter().flat_map(|group| &group.decisions);
+        let goes: BTreeSet<SnapshotId> =
+            decisions.filter(|d| !d.verdict.keeps()).map(|d| d.id).collect();
+        going.extend(records.extract_if(.., |record| goes.contains(&record.id)));
+    }
+    report.kept = records.len() as u64;
+    report.forgotten = going.iter().map(|record| record.id).collect();
+    report.forgotten.sort_unstable();
+    if !options.dry_run && !going.is_empty() {
+        repository.forget(&going)?;
+    }
+    Ok(report)
+}
+
+/// Takes the named ones out of `records`. One that is damaged can be forgotten too: as long as it
+/// counts no prune can tell what it needs.
+fn take_named(
+    repository: &Repository,
+    records: &mut Vec<SnapshotRecord>,
+    ids: &[SnapshotId],
+) -> Result<Vec<SnapshotRecord>, OpsError> {
+    let ids: BTreeSet<SnapshotId> = ids.iter().copied().collect();
+    let mut named: Vec<SnapshotRecord> =
+        records.extract_if(.., |record| ids.contains(&record.id)).collect();
+    let found: BTreeSet<SnapshotId> = named.iter().map(|record| record.id).collect();
+    let mut missing = ids.difference(&found).peekable();
+    if missing.peek().is_none() {
+        return Ok(named);
+    }
+    let counted = repository.counted()?;
+    for id in missing {
+        if !counted.contains(id) {
+            return Err(OpsError::NoSnapshot { name: id.short(), why: "it is not there".into() });
+        }
+        let snapshot = Snapshot::default();
+        named.push(SnapshotRecord { id: *id, snapshot, note: None, hash: [0; 32] });
+    }
+    Ok(named)
+}
+
+fn candidate(record: &SnapshotRecord) -> Candidate {
+    let snapshot = &record.snapshot;
+    Candidate {
+        id: record.id,
+        time: snapshot.time,
+        outcome: snapshot.outcome,
+        tags: record.tags().to_vec(),
+        pinned: record.pinned(),
+        expires: record.expires(),
+        host: snapshot.host.clone(),
+        paths: snapshot.paths.clone(),
+        job: snapshot.job.clone(),
+    }
+}

@@ -1,0 +1,119 @@
+//! The second marking (P7): what was committed since the plan keeps all that it needs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::super::OpsError;
+use super::super::mark::{Marks, Place, Stock, mark};
+use super::PruneReport;
+use super::plan::{Losses, name, roots};
+use crate::format::epoch::{EpochStep, Plan, Sweep};
+use crate::id::{PackId, SnapshotId};
+use crate::progress::Progress;
+use crate::repo::Repository;
+
+/// P7: rescues what snapshots need that the plan has not marked, and records it. If another
+/// prune's record is there, that one is obeyed: the caller reads what is stored.
+pub(super) fn decide(
+    repository: &Arc<Repository>,
+    number: u64,
+    plan: &Plan,
+    progress: &dyn Progress,
+    report: &mut PruneReport,
+) -> Result<(), OpsError> {
+    let rescued = match rescued(repository, plan, progress) {
+        Ok(rescued) => rescued,
+        // Nobody can tell what is needed. The epoch ends without removing anything, and the next
+        // plan is refused until it is mended.
+        Err(OpsError::Incomplete { first, .. }) => {
+            progress.problem(&first);
+            plan.condemned.clone()
+        }
+        Err(error) => return Err(error),
+    };
+    let sweep = Sweep { rescued };
+    if repository.put_epoch(number, EpochStep::Sweep, &sweep.encode())? {
+        report.rescued += sweep.rescued.len() as u64;
+    }
+    Ok(())
+}
+
+fn rescued(
+    repository: &Arc<Repository>,
+    plan: &Plan,
+    progress: &dyn Progress,
+) -> Result<Vec<PackId>, OpsError> {
+    if plan.condemned.is_empty() {
+        return Ok(Vec::new());
+    }
+    // *Now*, after the last session was decided: snapshots, then the index, then the packs.
+    let marked: BTreeSet<SnapshotId> = plan.marked.iter().copied().collect();
+    let mut counted = repository.counted()?;
+    counted.retain(|id| !marked.contains(id));
+    let roots = roots(repository, counted)?;
+    if roots.is_empty() {
+        return Ok(Vec::new());
+    }
+    let stock = Stock::take(repository)?;
+    let mut marks = Marks::new(stock.chunk_count());
+    let mut losses = Losses::default();
+    mark(repository, &stock, &roots, &mut marks, &mut losses, progress)?;
+    losses.refuse()?;
+    let condemned: BTreeSet<PackId> = plan.condemned.iter().copied().collect();
+    let mut staying = Staying {
+        stays: stock.packs.iter().map(|p| p.whole && !condemned.contains(&p.id)).collect(),
+    };
+    stock.chunks(&mut |chunk, copies| {
+        if marks.get(chunk.number) {
+            staying.rescue_one_of(&stock, copies);
+        }
+    })?;
+    let rescued = stock.packs.iter().zip(&staying.stays);
+    let rescued: Vec<_> =
+        rescued.filter(|(p, stays)| **stays && condemned.contains(&p.id)).map(|(p, _)| p).collect();
+    // What stays is to be found by everyone.
+    name(repository, rescued.iter().filter(|pack| pack.unnamed).map(|pack| pack.id))?;
+    let mut rescued: Vec<PackId> = rescued.iter().map(|pack| pack.id).collect();
+    rescued.sort_unstable();
+    Ok(rescued)
+}
+
+/// Which packs stay, by place in the stock.
+struct Staying {
+    stays: Vec<bool>,
+}
+
+impl Staying {
+    fn stays(&self, place: Place) -> bool {
+        self.stays.get(place.0 as usize).copied().unwrap_or(false)
+    }
+
+    fn base_stays(&self, stock: &Stock, place: Place) -> bool {
+        stock.bases_of(place).is_none_or(|bases| bases.iter().any(|base| self.stays(*base)))
+    }
+
+    /// Rescues packs until one of the copies stays, with its base.
+    fn rescue_one_of(&mut self, stock: &Stock, copies: &[Place]) {
+        let whole = |place: &&Place| self.stays(**place) && self.base_stays(stock, **place);
+        if copies.iter().any(|place| whole(&place)) {
+            return;
+        }
+        // As few packs as possible: a copy that stays and lacks its base, or has no base to lack.
+        let cost = |place: &&Place| {
+            u8::from(!self.stays(**place)) + u8::from(!self.base_stays(stock, **place))
+        };
+        let Some(chosen) = copies.iter().min_by_key(cost).copied() else { return };
+        self.rescue(chosen);
+        if !self.base_stays(stock, chosen) {
+            let bases = stock.bases_of(chosen).unwrap_or_default();
+            let there = bases.iter().copied().find(|base| stock.is_usable(*base));
+            there.into_iter().for_each(|base| self.rescue(base));
+        }
+    }
+
+    fn rescue(&mut self, place: Place) {
+        if let Some(stays) = self.stays.get_mut(place.0 as usize) {
+            *stays = true;
+        }
+    }
+}

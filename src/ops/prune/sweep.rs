@@ -1,0 +1,254 @@
+//! The sweep (P8 to P11): the index first, then the packs, then the end, then what lies about.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use super::super::OpsError;
+use super::PruneReport;
+use crate::format::epoch::{EpochStep, Plan, Sweep, epoch_key};
+use crate::format::pack::{PackInfo, pack_key};
+use crate::format::session::{SessionObject, fence_key, session_key};
+use crate::id::{PackId, SegmentId, SnapshotId};
+use crate::index::{IndexError, list_segments, read_segment, segment_key, write_segment};
+use crate::limits;
+use crate::progress::{Counter, Problem, Progress};
+use crate::repo::{RepoError, Repository};
+use crate::storage::{ErrorKind, StorageError};
+
+/// A segment with fewer chunks is merged with others.
+const SMALL_SEGMENT_CHUNKS: usize = 8_192;
+/// A merged segment gets no more chunks than this, some ten megabytes.
+const SEGMENT_CHUNKS_MAX: usize = 262_144;
+/// So many objects are deleted at once: each deletion waits for the disk or the network.
+const DELETIONS_AT_ONCE: usize = 4;
+
+/// P8 to P11 of an epoch whose sweep record is there. `false`: dead packs are still listed.
+pub(super) fn sweep(
+    repository: &Repository,
+    number: u64,
+    plan: &Plan,
+    sweep: &Sweep,
+    progress: &dyn Progress,
+    report: &mut PruneReport,
+) -> Result<bool, OpsError> {
+    let mut dead: HashSet<PackId> = plan.condemned.iter().copied().collect();
+    sweep.rescued.iter().for_each(|id| _ = dead.remove(id));
+    if !dead.is_empty() {
+        match replace_segments(repository, &dead, progress) {
+            // No room for the replacements. What names dead packs harms nobody (W3, R1), so the
+            // packs may go first; the segments with living ones are still there.
+            Err(error) if is_full(&error) => {
+                delete_packs(repository, &dead, progress, report)?;
+                replace_segments(repository, &dead, progress)?;
+            }
+            result => result?,
+        }
+        delete_packs(repository, &dead, progress, report)?;
+    }
+    // P10: only when a listing shows none of them.
+    if repository.list_packs()?.iter().any(|(id, _)| dead.contains(id)) {
+        let why = "dead packs are still listed after they were deleted";
+        progress.problem(&Problem::at("packs/", why));
+        return Ok(false);
+    }
+    repository.put_epoch(number, EpochStep::Done, &[])?;
+    tidy(repository, number)?;
+    Ok(true)
+}
+
+fn is_full(error: &OpsError) -> bool {
+    let kind = match error {
+        OpsError::Repo(RepoError::Storage(error)) => error.kind,
+        OpsError::Repo(RepoError::Index(IndexError::Storage(error))) => error.kind,
+        _ => return false,
+    };
+    kind == ErrorKind::Full
+}
+
+/// P8: segments that name dead packs are replaced: stored first, then deleted. Small ones are
+/// merged on the way.
+fn replace_segments(
+    repository: &Repository,
+    dead: &HashSet<PackId>,
+    progress: &dyn Progress,
+) -> Result<(), OpsError> {
+    // Segments first, then packs: a pack that a listed segment names was stored before it, so one
+    // that is not listed now is gone.
+    let segments = list_segments(repository.storage())?;
+    let listed: HashSet<PackId> = repository.list_packs()?.into_iter().map(|(id, _)| id).collect();
+    let mut replacing = Replacing {
+        repository,
+        written: HashSet::new(),
+        waiting: Vec::new(),
+        chunk_count: 0,
+        sources: Vec::new(),
+        changed: false,
+    };
+    progress.phase("index", Counter::Objects, Some(segments.len() as u64));
+    for id in segments {
+        if progress.cancelled() {
+            return Err(OpsError::Cancelled);
+        }
+        let mut packs = match read_segment(repository.storage(), repository.sealer(), &id) {
+            Ok(packs) => packs,
+            Err(IndexError::Storage(error)) if error.is_not_found() => continue,
+            Err(error @ IndexError::Storage(_)) => return Err(error.into()),
+            // It names nothing to anybody; to mend it is a repair's work.
+            Err(error) => {
+                progress.problem(&Problem::damage(segment_key(&id), error));
+                continue;
+            }
+        };
+        let before = packs.len();
+        packs.retain(|pack| listed.contains(&pack.id) && !dead.contains(&pack.id));
+        let changed = packs.len() < before;
+        if changed || chunk_count(&packs) < SMALL_SEGMENT_CHUNKS {
+            replacing.add(id, packs, changed)?;
+        }
+        progress.add(Counter::Objects, 1);
+    }
+    replacing.finish()
+}
+
+fn chunk_count(packs: &[PackInfo]) -> usize {
+    packs.iter().flat_map(|pack| &pack.trailer.frames).map(|frame| frame.chunks.len()).sum()
+}
+
+struct Replacing<'a> {
+    repository: &'a Repository,
+    /// Packs that stand in a replacement already. Only what this pass has stored itself counts:
+    /// another prune may replace whatever else is there.
+    written: HashSet<PackId>,
+    waiting: Vec<PackInfo>,
+    chunk_count: usize,
+    /// What the next replacement replaces.
+    sources: Vec<SegmentId>,
+    /// One of the sources names what is gone.
+    changed: bool,
+}
+
+impl Replacing<'_> {
+    fn add(&mut self, id: SegmentId, packs: Vec<PackInfo>, changed: bool) -> Result<(), OpsError> {
+        let count = chunk_count(&packs);
+        let full = self.chunk_count + count > SEGMENT_CHUNKS_MAX
+            || self.waiting.len() + packs.len() > limits::SEGMENT_PACKS_MAX;
+        if full && !self.sources.is_empty() {
+            self.store()?;
+        }
+        self.chunk_count += count;
+        self.changed |= changed;
+        self.sources.push(id);
+        self.waiting.extend(packs.into_iter().filter(|pack| self.written.insert(pack.id)));
+        Ok(())
+    }
+
+    fn store(&mut self) -> Result<(), OpsError> {
+        let sources = std::mem::take(&mut self.sources);
+        let packs = std::mem::take(&mut self.waiting);
+        self.chunk_count = 0;
+        // One small segment that names only what is there is as good as its copy. But it is not
+        // ours: it may go at any time, and what it names must not be left out elsewhere.
+        if !std::mem::take(&mut self.changed) && sources.len() < 2 {
+            packs.iter().for_each(|pack| _ = self.written.remove(&pack.id));
+            return Ok(());
+        }
+        let repository = self.repository;
+        if !packs.is_empty() {
+            write_segment(repository.storage(), repository.sealer(), repository.world(), &packs)?;
+        }
+        delete_all(repository, sources.iter().map(segment_key).collect())
+    }
+
+    fn finish(mut self) -> Result<(), OpsError> {
+        self.store()
+    }
+}
+
+/// P9: deletes the dead packs and their parity, and nothing else.
+fn delete_packs(
+    repository: &Repository,
+    dead: &HashSet<PackId>,
+    progress: &dyn Progress,
+    report: &mut PruneReport,
+) -> Result<(), OpsError> {
+    let mut listed: HashMap<PackId, u64> = repository.list_packs()?.into_iter().collect();
+    listed.retain(|id, _| dead.contains(id));
+    progress.phase("removing", Counter::Objects, Some(listed.len() as u64));
+    let mut parity = Vec::new();
+    repository.storage().list("parity/", &mut |object| {
+        let name = object.key.rsplit('/').next().and_then(|name| PackId::from_hex(name).ok());
+        parity.extend(name.filter(|id| dead.contains(id)).map(|_| object.key));
+    })?;
+    delete_all(repository, parity)?;
+    let keys: Vec<String> = listed.keys().map(pack_key).collect();
+    let count = keys.len() as u64;
+    delete_all(repository, keys)?;
+    listed.values().for_each(|len| report.removed.add(*len));
+    progress.add(Counter::Objects, count);
+    Ok(())
+}
+
+/// Deletes objects, several at once. The first failure is returned after all were tried.
+fn delete_all(repository: &Repository, keys: Vec<String>) -> Result<(), OpsError> {
+    let threads = DELETIONS_AT_ONCE.min(keys.len());
+    let left = Mutex::new(keys);
+    let failed: Mutex<Option<StorageError>> = Mutex::new(None);
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let work = || {
+        while let Some(key) = next() {
+            if let Err(error) = repository.storage().delete(&key) {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        }
+    };
+    match threads {
+        0 => {}
+        1 => work(),
+        _ => std::thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work))),
+    }
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        None => Ok(()),
+        Some(error) => Err(error.into()),
+    }
+}
+
+/// P11, after the end of epoch `number`: marks, then void snapshots, then the epochs below.
+pub(super) fn tidy(repository: &Repository, number: u64) -> Result<(), OpsError> {
+    let sessions = repository.list_sessions()?;
+    for session in &sessions {
+        if let SessionObject::Fence(id) = session
+            && !sessions.contains(&SessionObject::Record(*id))
+            && is_gone(repository, id)?
+        {
+            repository.storage().delete(&fence_key(id))?;
+        }
+    }
+    // `snapshots/` before `sessions/`: what is committed in between is not in the first listing.
+    let mut void: BTreeSet<SnapshotId> = repository.list_snapshot_objects()?;
+    for session in repository.list_sessions()? {
+        if let SessionObject::Record(id) = session {
+            void.remove(&id);
+        }
+    }
+    if !void.is_empty() {
+        repository.remove_uncounted(&void)?;
+    }
+    for (below, steps) in repository.list_epochs()?.range(..number) {
+        for step in steps {
+            repository.storage().delete(&epoch_key(*below, *step))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a session's record is gone, looked at after its mark was seen: a listing is not of
+/// one moment, and may show the mark of a session that began while it was made. A record never
+/// comes back, so this stays true.
+fn is_gone(repository: &Repository, id: &SnapshotId) -> Result<bool, OpsError> {
+    match repository.storage().stat(&session_key(id)) {
+        Ok(_) => Ok(false),
+        Err(error) if error.is_not_found() => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,92 @@
+//! How much of each pack is needed, and which of several copies of a chunk is the one that counts.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
+use super::super::OpsError;
+use super::super::mark::{Marks, Place, Stock};
+
+/// What is needed of each pack, by its place in the stock.
+#[derive(Debug)]
+pub(super) struct Usage {
+    /// Packs that stay whatever is needed of them.
+    pub spared: Vec<bool>,
+    /// Bytes of chunks that are needed and lie nowhere else.
+    exclusive: Vec<u64>,
+    /// Bytes of chunks that are needed and whose copy here counts.
+    pub used: Vec<u64>,
+    /// Bases of needed delta frames: the copies that count, needed as they are.
+    pub whole_frames: HashSet<Place>,
+}
+
+/// The order of copies: the greatest counts.
+type Rank = (bool, bool, u64, Reverse<Place>);
+
+impl Usage {
+    /// Counts. A chunk of which there are several copies counts where most is needed anyway, so
+    /// that the others can go.
+    pub fn count(stock: &Stock, marks: &Marks, spared: Vec<bool>) -> Result<Self, OpsError> {
+        let count = stock.packs.len();
+        let mut usage = Self {
+            spared,
+            exclusive: vec![0; count],
+            used: Vec::new(),
+            whole_frames: HashSet::new(),
+        };
+        let mut exclusive = vec![0; count];
+        stock.chunks(&mut |chunk, copies| {
+            if let ([only], true) = (copies, marks.get(chunk.number)) {
+                add(&mut exclusive, *only, chunk.len.into());
+            }
+        })?;
+        let mut used = exclusive.clone();
+        usage.exclusive = exclusive;
+        let mut deltas = HashSet::new();
+        stock.chunks(&mut |chunk, copies| {
+            if !marks.get(chunk.number) {
+                return;
+            }
+            let Some(chosen) = usage.choose(stock, copies) else { return };
+            if copies.len() > 1 {
+                add(&mut used, chosen, chunk.len.into());
+            }
+            if stock.base(chosen).is_some() {
+                deltas.insert(chosen);
+            }
+        })?;
+        // P2: along base edges. A base stays whole: the delta needs all of its plaintext.
+        for delta in deltas {
+            let bases = stock.bases_of(delta).unwrap_or_default();
+            let there = bases.iter().copied().filter(|base| stock.is_usable(*base));
+            if let Some(base) = there.max_by_key(|base| usage.rank(stock, *base))
+                && usage.whole_frames.insert(base)
+            {
+                // Its chunks may count elsewhere; that it counts for more than nothing is enough.
+                let least = stock.packs.get(base.0 as usize).map_or(1, |pack| pack.plain / 16);
+                add(&mut used, base, least.max(1));
+            }
+        }
+        usage.used = used;
+        Ok(usage)
+    }
+
+    /// The copy that counts.
+    pub fn choose(&self, stock: &Stock, copies: &[Place]) -> Option<Place> {
+        copies.iter().copied().max_by_key(|place| self.rank(stock, *place))
+    }
+
+    fn rank(&self, stock: &Stock, place: Place) -> Rank {
+        let pack = place.0 as usize;
+        let exclusive = self.exclusive.get(pack).copied().unwrap_or(0);
+        let plain = stock.packs.get(pack).map_or(1, |pack| pack.plain.max(1));
+        let share = exclusive.saturating_mul(1 << 16) / plain;
+        let spared = self.spared.get(pack).copied().unwrap_or(false);
+        (stock.base(place).is_none(), spared, share, Reverse(place))
+    }
+}
+
+fn add(counters: &mut [u64], place: Place, amount: u64) {
+    if let Some(counter) = counters.get_mut(place.0 as usize) {
+        *counter += amount;
+    }
+}
