@@ -77,6 +77,11 @@ impl ContentReader {
         &self.trees
     }
 
+    /// The repository that is read.
+    pub fn repository(&self) -> &Arc<Repository> {
+        self.chunks.repository()
+    }
+
     /// How many pieces may wait for their use.
     pub(super) fn ahead(&self) -> usize {
         self.ahead
