@@ -4,6 +4,7 @@
 mod backup;
 mod check;
 mod context;
+mod copy;
 mod creation;
 mod diff;
 mod dump;
@@ -11,6 +12,7 @@ mod entry;
 mod error;
 mod filters;
 mod find;
+mod forget;
 mod help;
 mod init;
 mod json;
@@ -21,6 +23,7 @@ mod output;
 mod places;
 mod probe;
 mod progress;
+mod prune;
 mod restore;
 mod secrets;
 mod snapshots;
@@ -124,6 +127,9 @@ enum Command {
     Restore(restore::RestoreArgs),
     Stats(stats::StatsArgs),
     Check(check::CheckArgs),
+    Forget(forget::ForgetArgs),
+    Prune(prune::PruneArgs),
+    Copy(copy::CopyArgs),
     Tag(tag::TagArgs),
     Pin(tag::PinArgs),
     Key(key::KeyArgs),
@@ -178,6 +184,9 @@ fn dispatch(command: &Command, context: &Context) -> Result<Exit> {
         Command::Restore(args) => restore::run(args, context),
         Command::Stats(args) => stats::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Forget(args) => forget::run(args, context),
+        Command::Prune(args) => prune::run(args, context),
+        Command::Copy(args) => copy::run(args, context),
         Command::Pin(args) => tag::run_pin(args, context),
         Command::Tag(args) => tag::run(args, context),
         Command::Key(args) => key::run(args, context),
