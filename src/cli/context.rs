@@ -160,6 +160,11 @@ impl Context {
     /// Opens the repository in a directory, with whatever secret fits: key files first, since
     /// trying them costs nothing, then the password that is given, then one that is asked for.
     pub fn open_at(&self, path: &Path) -> Result<Arc<Repository>> {
+        self.open_with(path, &self.sources)
+    }
+
+    /// The same with secrets from elsewhere.
+    pub fn open_with(&self, path: &Path, sources: &Sources) -> Result<Arc<Repository>> {
         let storage = self.storage(path)?;
         let environment = self.environment();
         let attempt = |secrets: &[Secret]| {
@@ -171,12 +176,12 @@ impl Context {
             }
         };
         // Without any secret this still says whether there is a repository.
-        let key_files = self.sources.key_files(&self.places);
+        let key_files = sources.key_files(&self.places);
         if let Some(repository) = attempt(key_files.as_deref().unwrap_or_default())? {
             return Ok(repository);
         }
         let key_files = key_files?;
-        let password = self.sources.password()?;
+        let password = sources.password()?;
         let was_given = password.is_some();
         if let Some(password) = password
             && let Some(repository) = attempt(&secrets::secrets_of(password))?

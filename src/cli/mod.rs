@@ -4,12 +4,15 @@
 mod backup;
 mod check;
 mod context;
+mod copy;
 mod creation;
 mod diff;
+mod dump;
 mod entry;
 mod error;
 mod filters;
 mod find;
+mod forget;
 mod help;
 mod init;
 mod json;
@@ -20,6 +23,7 @@ mod output;
 mod places;
 mod probe;
 mod progress;
+mod prune;
 mod restore;
 mod secrets;
 mod snapshots;
@@ -119,9 +123,13 @@ enum Command {
     Ls(ls::LsArgs),
     Find(find::FindArgs),
     Diff(diff::DiffArgs),
+    Dump(dump::DumpArgs),
     Restore(restore::RestoreArgs),
     Stats(stats::StatsArgs),
     Check(check::CheckArgs),
+    Forget(forget::ForgetArgs),
+    Prune(prune::PruneArgs),
+    Copy(copy::CopyArgs),
     Tag(tag::TagArgs),
     Pin(tag::PinArgs),
     Key(key::KeyArgs),
@@ -142,6 +150,11 @@ pub fn run() -> ExitCode {
     };
     let globals = &args.globals;
     let output = Output::new(globals.color, globals.json, globals.quiet, globals.verbose);
+    // What is dumped is the data then, and nothing else may stand between its bytes.
+    let output = match &args.command {
+        Command::Dump(_) => output.for_bytes(),
+        _ => output,
+    };
     let context = match Context::new(globals, output) {
         Ok(context) => context,
         Err(failure) => {
@@ -167,9 +180,13 @@ fn dispatch(command: &Command, context: &Context) -> Result<Exit> {
         Command::Ls(args) => ls::run(args, context),
         Command::Find(args) => find::run(args, context),
         Command::Diff(args) => diff::run(args, context),
+        Command::Dump(args) => dump::run(args, context),
         Command::Restore(args) => restore::run(args, context),
         Command::Stats(args) => stats::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Forget(args) => forget::run(args, context),
+        Command::Prune(args) => prune::run(args, context),
+        Command::Copy(args) => copy::run(args, context),
         Command::Pin(args) => tag::run_pin(args, context),
         Command::Tag(args) => tag::run(args, context),
         Command::Key(args) => key::run(args, context),

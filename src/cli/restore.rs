@@ -14,6 +14,7 @@ use super::json::{hex_of, text_of};
 use super::output::{Style, json_text};
 use super::progress::Reporter;
 use crate::format::snapshot::SnapshotKind;
+use crate::ops::OpsError;
 use crate::ops::backup::{BackupOptions, Input, backup};
 use crate::ops::restore::{
     Action, Change, Counts, Overwrite, RestoreOptions, RestoreReport, restore,
@@ -22,6 +23,7 @@ use crate::repo::{Repository, SnapshotRecord};
 use crate::source::Pattern;
 use crate::target::{Kind, TargetOptions};
 use crate::text;
+use crate::tree::TreeError;
 
 /// Restore files from a snapshot
 ///
@@ -152,7 +154,13 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit> {
         on_change: shows.then_some(&on_change),
         ..RestoreOptions::default()
     };
-    let report = restore(&repository, &record, &options, &reporter)?;
+    let report =
+        restore(&repository, &record, &options, &reporter).map_err(|error| match error {
+            OpsError::Tree(source @ (TreeError::NoSuchPath | TreeError::NotADirectory)) => {
+                OpsError::Path { path: wanted.path().to_vec(), source }
+            }
+            error => error,
+        })?;
     reporter.finish();
     match context.output.json() {
         true => tell(&record, &report, args, context)?,

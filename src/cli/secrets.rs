@@ -34,6 +34,11 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// Whether nothing is named.
+    pub fn is_empty(&self) -> bool {
+        self.key_file.is_none() && self.password_file.is_none() && self.password_command.is_none()
+    }
+
     /// Whether a password comes from anywhere but a prompt.
     pub fn has_password(&self) -> bool {
         self.password_file.is_some()

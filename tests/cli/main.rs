@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod backup;
+mod check;
 mod dir;
 mod errors;
+mod explore;
+mod fidelity;
 mod help;
 mod init;
 mod key;
 mod output;
+mod restore;
 mod snapshots;
 mod tag;

@@ -34,3 +34,26 @@ fn what_says_nothing_changes_nothing() {
     dir.run(["tag", "latest", "--add", "x"]).fails(1, &["no snapshot \"latest\""]);
     dir.run(["tag", "latest", "--add", "x", "--set", "y"]).code(2);
 }
+
+#[test]
+fn pins() {
+    let dir = Dir::with_repository();
+    dir.write("f", "x");
+    dir.backup("f");
+    let last = || dir.json(["--json", "snapshots"])[0].clone();
+    let ran = dir.run(["pin", "latest"]).ok();
+    assert!(ran.stderr.contains("pinned"), "{}", ran.stderr);
+    assert_eq!(last()["pinned"], true);
+    assert!(dir.run(["snapshots"]).ok().stdout.contains("(pinned)"));
+    dir.run(["pin", "latest"]).ok();
+    dir.run(["pin", "latest", "--off"]).ok();
+    dir.run(["pin", "latest", "--expires", "2027-01-01"]).ok();
+    assert_eq!(
+        (&last()["pinned"], text(&last()["expires"])),
+        (&false.into(), "2027-01-01T00:00:00+00:00".into())
+    );
+    dir.run(["pin", "latest", "--never-expires"]).ok();
+    assert!(last()["expires"].is_null());
+    dir.run(["pin"]).fails(2, &["no snapshot is named"]);
+    dir.run(["pin", "latest", "--off", "--never-expires"]).code(2);
+}
