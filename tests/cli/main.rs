@@ -3,11 +3,14 @@
 
 mod backup;
 mod check;
+mod copy;
 mod dir;
 mod errors;
 mod explore;
+mod forget;
 mod help;
 mod init;
+mod interrupt;
 mod key;
 mod output;
 mod restore;
