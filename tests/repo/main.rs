@@ -6,7 +6,11 @@ mod support;
 
 mod backup;
 mod check;
+mod crash;
+mod forget;
 mod living;
+mod mark;
+mod model;
 mod prune;
 mod restore;
 mod storage_local;

@@ -1,16 +1,23 @@
 //! Prunes: what goes, what stays, and what others may do meanwhile.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holdall::format::epoch::{EpochStep, Plan};
+use holdall::format::frame::{ChunkKind, Codec};
+use holdall::format::pack::ChunkInfo;
 use holdall::format::session::{Purpose, session_key};
 use holdall::format::snapshot::Snapshot;
+use holdall::id::{FrameId, SnapshotId};
+use holdall::index::write_segment;
 use holdall::ops::OpsError;
 use holdall::ops::prune::{Limit, PruneOptions, PruneReport, prune};
+use holdall::pack::{FrameSealer, PackBuilder, PlainFrame};
 use holdall::progress::Silent;
 use holdall::repo::{EpochState, RepoError, Repository, Session, SnapshotRecord};
 use holdall::storage::{ErrorKind, LocalStorage, MemoryStorage, Storage};
+use holdall::world::random;
 
 use crate::support::repository::{TestRepo, small};
 use crate::support::snapshots::{
@@ -476,4 +483,87 @@ fn two_prunes_at_once_do_what_one_does() {
         let last = run(&repo.reopen(), &ALL());
         assert_eq!(last.removed.packs, 0, "round {round}");
     }
+}
+
+/// Stores a pack of one frame, which says of itself that it is a delta where `base` is given.
+fn store_frame(repo: &TestRepo, chunks: &[Vec<u8>], base: Option<FrameId>) -> FrameId {
+    let repository = &repo.repository;
+    let (world, keys) = (repository.world(), repository.keys());
+    let sealer = FrameSealer::new(world, keys, repository.config().family).unwrap();
+    let infos = chunks.iter().map(|c| ChunkInfo { id: keys.data_id(c), len: c.len() as u32 });
+    let id = FrameId(random(world));
+    let (kind, plain) = (ChunkKind::Data, chunks.concat());
+    let frame = PlainFrame { kind, id, plain, chunks: infos.collect() };
+    let mut sealed = sealer.seal(&frame, 1).unwrap();
+    if let Some(base) = base {
+        sealed.info.codec = Codec::Delta { base };
+    }
+    let mut builder = PackBuilder::new(SnapshotId(random(world)), kind);
+    builder.add(sealed).unwrap();
+    if base.is_none() {
+        // Something unneeded beside it, so that the pack is repacked.
+        let chunk = noise(77, 9_000);
+        let chunks = vec![ChunkInfo { id: keys.data_id(&chunk), len: 9_000 }];
+        let id = FrameId(random(world));
+        let frame = PlainFrame { kind, id, plain: chunk, chunks };
+        builder.add(sealer.seal(&frame, 1).unwrap()).unwrap();
+    }
+    let pack = builder.finish(world, repository.sealer()).unwrap();
+    let parts: Vec<&[u8]> = pack.parts.iter().map(Vec::as_slice).collect();
+    repo.storage.put(&pack.key(), &parts).unwrap();
+    write_segment(&*repo.storage, repository.sealer(), world, &[pack.info]).unwrap();
+    id
+}
+
+/// In how many packs that are there a frame lies.
+fn copies_of(repository: &Repository, frame: &FrameId) -> usize {
+    repository.refresh_index().unwrap();
+    let listed: BTreeSet<_> =
+        repository.list_packs().unwrap().into_iter().map(|(id, _)| id).collect();
+    let places = repository.with_index(|index| index.frame_locations(frame)).unwrap().unwrap();
+    let there: BTreeSet<_> = places.iter().map(|(pack, _)| pack.id).collect();
+    there.intersection(&listed).count()
+}
+
+#[test]
+fn the_base_of_a_needed_delta_stays_whole() {
+    for committed_late in [false, true] {
+        let repo = TestRepo::memory();
+        let tree: Tree = [("f".into(), noise(5, 1_900))].into();
+        let base = store_frame(&repo, &[noise(1, 4_000), noise(2, 4_000)], None);
+        let delta = store_frame(&repo, &[noise(5, 1_900)], Some(base));
+        let mut session = begin(&repo.repository, Purpose::Backup);
+        let root = write_tree(&mut session, &tree).unwrap();
+        let record = if committed_late {
+            assert!(run(&repo.reopen(), &ALL()).open_epoch.is_some());
+            let record = session.commit(snapshot(root)).unwrap();
+            assert_eq!(run(&repo.reopen(), &ALL()).rescued, 2);
+            record
+        } else {
+            session.commit(snapshot(root)).unwrap()
+        };
+        let report = run(&repo.reopen(), &ALL());
+        assert!(report.bytes_repacked > 0, "what lies beside the base goes: {report:?}");
+        let cache = tempfile::tempdir().unwrap();
+        let stranger = repo.open_on(repo.storage.clone(), cache.path());
+        assert_eq!((copies_of(&stranger, &base), copies_of(&stranger, &delta)), (1, 1));
+        let packs = stranger.list_packs().unwrap();
+        assert!(packs.iter().all(|(_, len)| *len < 14_000), "{packs:?}");
+        assert_snapshots(&stranger, &[(record, tree)]);
+    }
+}
+
+#[test]
+fn a_write_that_fails_is_an_error_and_not_the_end_of_all_writes() {
+    let faulty = Arc::new(Faulty::new(Arc::new(MemoryStorage::new())));
+    let repo = TestRepo::create(faulty.clone(), &small(), 1);
+    faulty.add(Fault::nth(&[Verb::Put], 1, ErrorKind::Full).under("packs/"));
+    let mut session = begin(&repo.repository, Purpose::Backup);
+    let root = write_tree(&mut session, &files(1, 3, 5_000)).unwrap();
+    assert!(session.flush().is_err());
+    // What was lost is lost: nothing that relies on it may be committed.
+    assert!(session.commit(snapshot(root)).is_err());
+    let tree = files(1, 3, 5_000);
+    let record = commit_tree(&repo.repository, &tree).unwrap();
+    assert_snapshots(&repo.reopen(), &[(record, tree)]);
 }

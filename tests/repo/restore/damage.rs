@@ -1,6 +1,9 @@
 //! Damaged and moved objects of the repository.
 
 use holdall::format::frame::ChunkKind;
+use holdall::format::pack::pack_key;
+use holdall::id::PackId;
+use holdall::pack::read_trailer;
 use holdall::storage::MemoryStorage;
 
 use super::*;
@@ -15,18 +18,18 @@ fn damageable() -> (Place, Arc<Flipping>) {
     (place, flipping)
 }
 
-fn data_packs(place: &Place) -> Vec<(String, u64)> {
+fn packs(place: &Place, kind: ChunkKind) -> Vec<(PackId, u64)> {
     let mut packs = Vec::new();
     let index = place.repo.repository.with_index(|index| {
-        index.packs(&mut |_, pack| {
-            if pack.kind == ChunkKind::Data {
-                let hex = pack.id.to_hex();
-                packs.push((format!("packs/{}/{hex}", &hex[..2]), pack.len));
-            }
-        })
+        index.packs(&mut |_, pack| packs.extend((pack.kind == kind).then_some((pack.id, pack.len))))
     });
     index.unwrap().unwrap();
     packs
+}
+
+fn data_packs(place: &Place) -> Vec<(String, u64)> {
+    let packs = packs(place, ChunkKind::Data);
+    packs.into_iter().map(|(id, len)| (pack_key(&id), len)).collect()
 }
 
 #[test]
@@ -90,6 +93,11 @@ fn a_lost_index_costs_nothing() {
     }
     let cache = tempfile::tempdir().unwrap();
     let repository = place.repo.open_on(flipping.clone(), cache.path());
+    // Trees are known, so it is the files' chunks that are looked for.
+    for (id, _) in packs(&place, ChunkKind::Tree) {
+        let trailer = read_trailer(&*flipping, repository.sealer(), &id).unwrap();
+        repository.with_index_mut(|index| index.learn(&[trailer])).unwrap();
+    }
     run(&repository, &record, place.options()).unwrap().assert_whole();
     assert_same_tree(&place.source(""), &place.target(""));
 }

@@ -92,12 +92,10 @@ fn place_for_all() -> tempfile::TempDir {
     directory
 }
 
-#[test]
-fn a_full_disk_ends_the_run() {
-    let name = "restore::ends::a_full_disk_ends_the_run";
-    if let Some(small) = std::env::var_os(PLACE) {
-        let small = Path::new(&small).join("small");
-        return on_a_full_disk(&small);
+/// Runs `check` with a small tmpfs, in a mount namespace of its own.
+fn on_a_small_disk(name: &str, check: impl Fn(&Path)) {
+    if let Some(place) = std::env::var_os(PLACE) {
+        return check(&Path::new(&place).join("small"));
     }
     let directory = place_for_all();
     fs::create_dir(directory.path().join("small")).unwrap();
@@ -110,6 +108,34 @@ fn a_full_disk_ends_the_run() {
     if !done {
         cannot("mounting a tmpfs");
     }
+}
+
+#[test]
+fn what_is_mounted_over_an_empty_folder_is_not_the_snapshots() {
+    let name = "restore::ends::what_is_mounted_over_an_empty_folder_is_not_the_snapshots";
+    on_a_small_disk(name, |small| {
+        let place = Place::new();
+        let (source, target) = (place.source(""), small.parent().unwrap());
+        fs::create_dir(source.join("small")).unwrap();
+        let record = place.backup();
+        fs::write(small.join("mine"), "mine").unwrap();
+        // All else there but the program and what the test itself needs.
+        let options = || RestoreOptions {
+            target: target.to_owned(),
+            include: patterns(&["small"]),
+            delete: true,
+            ..place.options()
+        };
+        let said = place.restore(&record, options());
+        said.assert_whole();
+        assert_eq!(said.report.deleted, 0);
+        assert!(small.join("mine").exists());
+    });
+}
+
+#[test]
+fn a_full_disk_ends_the_run() {
+    on_a_small_disk("restore::ends::a_full_disk_ends_the_run", on_a_full_disk);
 }
 
 fn on_a_full_disk(small: &Path) {

@@ -217,3 +217,29 @@ fn a_damaged_listing_costs_what_it_lists_and_nothing_is_removed_there() {
     assert_eq!(said.paths(Action::Created), ["damaged/a", "damaged/b", "whole/a", "whole/b"]);
     assert_eq!(fs::read(place.target("damaged/c")).unwrap(), b"mine");
 }
+
+#[test]
+fn an_index_that_errs_gives_no_wrong_bytes() {
+    let mut stored = Stored::new();
+    let chunk = stored.chunk(b"content");
+    let wrong = holdall::id::ChunkId([9; 32]);
+    let content = Refs { depth: 0, refs: vec![Ref::Chunk { id: wrong, len: 7 }] };
+    let entries = [
+        entry("right", stored.content([chunk])),
+        entry("wrong", EntryKind::File { content, unstable: false }),
+    ];
+    let root = stored.directory(&entries);
+    let (place, record) = stored.commit(root);
+    let repository = &place.repo.repository;
+    let Ref::Chunk { id, .. } = chunk else { panic!() };
+    let locations = repository.with_index(|index| index.locations(&id)).unwrap().unwrap();
+    let pack = locations[0].pack.id;
+    let trailer = holdall::pack::read_trailer(&*place.repo.storage, repository.sealer(), &pack);
+    let mut lie = trailer.unwrap();
+    lie.trailer.frames[0].chunks[0].id = wrong;
+    repository.with_index_mut(|index| index.learn(&[lie])).unwrap();
+    let said = place.restore(&record, options(&place));
+    assert_eq!((said.report.damage, said.report.problems), (1, 0));
+    assert_eq!(fs::read(place.target("right")).unwrap(), b"content");
+    assert!(!place.target("wrong").exists());
+}
