@@ -342,7 +342,9 @@ impl From<OpsError> for Failure {
             }
             OpsError::TargetFull { .. } => Self::new(Exit::Failed, error.to_string())
                 .hint("make room there and run it again: what is there already stays"),
-            OpsError::Incomplete { .. } => damaged(error.to_string()),
+            OpsError::Incomplete { ref first, .. } => damaged(error.to_string())
+                .object(text::escape(&first.what))
+                .hint("nothing was removed; `holdall check` names everything that is damaged"),
             OpsError::NotAFile { .. } => Self::new(Exit::Failed, error.to_string()),
             OpsError::Output(source) => Self::output(&source),
             OpsError::Limit { .. } => Self::usage(error.to_string()),

@@ -33,7 +33,7 @@ pub struct ForgetArgs {
     names: Vec<String>,
     #[command(flatten)]
     policy: PolicyArgs,
-    /// Judge together what has these in common: host, paths, tags, job (`\"\"`: all as one)
+    /// Judge together what has these in common: host, paths, tags, job (nothing: all as one)
     #[arg(long, value_name = "LIST", value_parser = parse_group_by, default_value = "host,paths")]
     group_by: GroupBy,
     /// Forget nothing; say what would be forgotten, and why the rest stays

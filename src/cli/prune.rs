@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::context::Context;
-use super::error::{Exit, Failure, Result};
+use super::error::{Exit, Result};
 use super::progress::Reporter;
 use crate::calendar;
 use crate::format::session::{Purpose, Session};
@@ -105,12 +105,7 @@ pub fn prune_now(
         is_dead: &is_dead,
         wait: if how.wait { &wait } else { &|_| false },
     };
-    let report = prune(repository, &options, &reporter).map_err(|error| match error {
-        error @ crate::ops::OpsError::Incomplete { .. } => {
-            Failure::from(error).hint("nothing was removed; `holdall check` tells what is damaged")
-        }
-        error => error.into(),
-    })?;
+    let report = prune(repository, &options, &reporter)?;
     reporter.finish();
     match context.output.json() {
         true => tell(&report, context)?,

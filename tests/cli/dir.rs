@@ -69,7 +69,7 @@ impl Dir {
     }
 
     /// The command that is to be run, in an environment that holds nothing else.
-    fn prepare(&self, mut command: Command) -> Command {
+    pub fn prepare(&self, mut command: Command) -> Command {
         command.env_clear().current_dir(self.path("work")).env("HOME", self.path("home"));
         command.env("PATH", "/usr/bin:/bin").env("TZ", "UTC");
         for (name, place) in

@@ -39,3 +39,82 @@ fn shells_and_manual_pages() {
     dir.run(["man", "--directory", "pages"]).ok();
     assert!(dir.work("pages/holdall-backup.1").exists());
 }
+
+#[test]
+fn the_help_that_everybody_sees() {
+    let dir = Dir::new();
+    insta::assert_snapshot!(dir.run(["-h"]).ok().stdout, @r###"
+    Back up files and directories, and bring them back
+
+    Usage: holdall [OPTIONS] <COMMAND>
+
+    Commands:
+      init         Create a repository
+      backup       Store a new snapshot of files and directories
+      snapshots    List snapshots
+      ls           List what is in a snapshot
+      find         Find names, or what uses a chunk, in all snapshots
+      diff         Show what differs between two snapshots
+      dump         Write a file, or a directory as an archive, to standard output
+      restore      Restore files from a snapshot
+      stats        Show how much is stored, or how much one snapshot holds
+      check        Check that the repository is whole
+      forget       Forget snapshots, by policy or by id
+      prune        Remove what no snapshot needs
+      copy         Copy snapshots into another repository
+      tag          Change tags and descriptions of snapshots
+      pin          Pin snapshots, so that no policy forgets them
+      key          List, add and remove what opens the repository
+      completions  Print completions for a shell
+      man          Print the manual page, or write one for each command
+      help         Show a guide, or the help of a command
+
+    Options:
+      -h, --help     Print help (see more with '--help')
+      -V, --version  Print version
+
+    Global options:
+      -r, --repo <URL>  Directory of the repository [env: HOLDALL_REPO]
+          --json        Answer in JSON (`holdall help json`)
+      -q, --quiet       Say nothing but answers and warnings
+      -v, --verbose...  Say more
+
+    `holdall help` lists guides; `holdall help COMMAND` tells more of a command.
+    "###);
+}
+
+/// Every `type` that the code tells is described, and the names of the fields with it.
+#[test]
+fn the_guide_to_json_is_complete() {
+    let dir = Dir::new();
+    let guide = dir.run(["help", "json"]).ok().stdout;
+    let words: Vec<&str> =
+        guide.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).collect();
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli");
+    let mut types = 0;
+    for (path, content) in dir.files(&source) {
+        let content = String::from_utf8(content).unwrap();
+        for (_, after) in
+            content.match_indices("r#type: \"").map(|(at, key)| (at, &content[at + key.len()..]))
+        {
+            let name = after.split('"').next().unwrap();
+            assert!(words.contains(&name), "type {name} of {}", path.display());
+            types += 1;
+        }
+        // Fields of what is serialized: lines `name: Type,` of structs named Json….
+        for body in content.split("struct Json").skip(1) {
+            let body = body.split("\n}").next().unwrap();
+            let lines = body.lines().skip(1).map(str::trim).filter(|line| !line.starts_with('#'));
+            for name in lines.filter_map(|line| line.split_once(':')).map(|(name, _)| name) {
+                let name = name.trim_start_matches("pub ").trim_start_matches("r#");
+                let name = name.strip_suffix("_hex").unwrap_or(name);
+                let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+                let is_told = !["entry", "error", "type"].contains(&name);
+                if is_plain && is_told {
+                    assert!(words.contains(&name), "field {name} of {}", path.display());
+                }
+            }
+        }
+    }
+    assert!(types > 20, "{types}");
+}

@@ -3,12 +3,15 @@
 
 mod backup;
 mod check;
+mod copy;
 mod dir;
 mod errors;
 mod explore;
 mod fidelity;
+mod forget;
 mod help;
 mod init;
+mod interrupt;
 mod key;
 mod output;
 mod restore;
