@@ -10,7 +10,7 @@ use super::retention::{self, Candidate, Group, GroupBy, Policy, RetentionError};
 use super::select::Filter;
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
-use crate::progress::Progress;
+use crate::progress::{Problem, Progress};
 use crate::repo::{Repository, SnapshotRecord};
 
 /// What to forget.
@@ -62,7 +62,8 @@ pub struct ForgetReport {
 ///
 /// # Errors
 /// `Retention` when there is neither a policy that keeps something nor a name, `NoSnapshot` when
-/// a name is not that of a snapshot; then nothing is forgotten.
+/// a name is not that of a snapshot, `Incomplete` when a policy is asked while a note is damaged,
+/// which may be a pin; then nothing is forgotten.
 pub fn forget(
     repository: &Arc<Repository>,
     options: &ForgetOptions,
@@ -79,6 +80,11 @@ pub fn forget(
         ..ForgetReport::default()
     };
     if let Some(policy) = &options.policy {
+        // It may be the one that pins a snapshot.
+        if let Some((key, why)) = repository.damaged_note()? {
+            let first = Box::new(Problem::damage(key, why));
+            return Err(OpsError::Incomplete { first, count: 1 });
+        }
         let passing = records.iter().filter(|record| options.filter.matches(record));
         let candidates: Vec<Candidate> = passing.map(candidate).collect();
         let now = repository.world().now();

@@ -157,6 +157,17 @@ impl Repository {
         Ok(newest.into_iter().map(|(id, (_, _, note))| (id, note)).collect())
     }
 
+    /// The first note that does not open, with what is wrong: nobody knows what it says, and of
+    /// which snapshot.
+    pub fn damaged_note(&self) -> Result<Option<(String, ObjectError)>, RepoError> {
+        for id in self.list_notes()? {
+            if let Err(RepoError::Object { key, source }) = self.read_note(&id) {
+                return Ok(Some((key, source)));
+            }
+        }
+        Ok(None)
+    }
+
     fn list_notes(&self) -> Result<BTreeSet<NoteId>, RepoError> {
         let mut ids = BTreeSet::new();
         self.storage().list("notes/", &mut |listed| {

@@ -116,3 +116,21 @@ fn without_policy_or_name_nothing_goes() {
     assert!(matches!(refused, Err(OpsError::NoSnapshot { .. })), "{refused:?}");
     assert_eq!(left(&repo).len(), 5);
 }
+
+#[test]
+fn a_policy_forgets_nothing_while_a_note_is_damaged() {
+    let repo = TestRepo::memory();
+    let records = five(&repo);
+    repo.repository.annotate(&records[0], |note| note.pinned = true).unwrap();
+    let note = keys(&*repo.storage, "notes/").remove(0);
+    let hurt = crate::support::storages::Damage::Flip { offset: 60, mask: 1 };
+    crate::support::storages::damage(&*repo.storage, &note, &hurt).unwrap();
+    let refused = run(&repo, &last(1)).unwrap_err();
+    assert!(
+        matches!(&refused, OpsError::Incomplete { first, .. } if first.what == note.as_bytes())
+    );
+    assert_eq!(left(&repo).len(), 5);
+    let named = ForgetOptions { ids: ids(&records, &[4]), ..ForgetOptions::default() };
+    run(&repo, &named).unwrap();
+    assert_eq!(left(&repo).len(), 4);
+}

@@ -129,18 +129,22 @@ impl<'a> Walk<'a> {
         Some(self.trees.entries(listing?).peekable())
     }
 
-    /// The parent snapshot's entry of a name. Names come in byte order. A damaged tree is as good
-    /// as none: what it would have spared is read.
-    fn before(entries: &mut Option<Peekable<Entries>>, name: &[u8]) -> Option<Box<Entry>> {
-        let entries = entries.as_mut()?;
+    /// The parent snapshot's entry of a name, and whether entries before it are gone now. Names
+    /// come in byte order. A damaged tree is as good as none: what it would have spared is read.
+    fn before(entries: &mut Option<Peekable<Entries>>, name: &[u8]) -> (Option<Box<Entry>>, bool) {
+        let mut gone = false;
+        let Some(entries) = entries.as_mut() else { return (None, gone) };
         loop {
-            match entries.peek()? {
-                Ok(entry) if entry.name.as_slice() < name => _ = entries.next(),
-                Ok(entry) if entry.name == name => {
-                    return entries.next().and_then(Result::ok).map(Box::new);
+            match entries.peek() {
+                Some(Ok(entry)) if entry.name == name => {
+                    return (entries.next().and_then(Result::ok).map(Box::new), gone);
                 }
-                Ok(_) => return None,
-                Err(_) => _ = entries.next(),
+                Some(Ok(entry)) if entry.name.as_slice() > name => return (None, gone),
+                None => return (None, gone),
+                Some(_) => {
+                    gone = true;
+                    entries.next();
+                }
             }
         }
     }
@@ -149,7 +153,7 @@ impl<'a> Walk<'a> {
     fn node(&mut self, node: Node, path: &[u8], listing: Option<Refs>) -> Result<(), OpsError> {
         let mut entries = self.entries_of(listing.as_ref());
         for (name, child) in node.children {
-            let before = Self::before(&mut entries, &name);
+            let (before, _) = Self::before(&mut entries, &name);
             if let Some(start) = child.start {
                 self.start(start, before)?;
                 continue;
@@ -193,7 +197,7 @@ impl<'a> Walk<'a> {
         let mut chain = Chain::new(start.parent, b"/".to_vec());
         let mut entries = self.entries_of(listing.as_ref());
         for name in names.iter() {
-            let before = Self::before(&mut entries, name.bytes);
+            let (before, _) = Self::before(&mut entries, name.bytes);
             self.entry(&mut chain, name.bytes, before, stat.device)?;
             self.descend(&mut chain, stat.device)?;
         }
@@ -223,7 +227,10 @@ impl<'a> Walk<'a> {
             if level.only_tag && name != CACHE_TAG {
                 continue;
             }
-            let before = Self::before(&mut level.entries, &name);
+            let (before, gone) = Self::before(&mut level.entries, &name);
+            if gone {
+                self.differs()?;
+            }
             self.entry(chain, &name, before, device)?;
         }
         Ok(())
@@ -249,6 +256,8 @@ impl<'a> Walk<'a> {
             }
         };
         let empty = match self.options.excludes.verdict(chain.path(), name, &stat, device) {
+            // What the parent has and this snapshot shall not have is a difference.
+            Verdict::Skip(_) if before.is_some() => return self.differs(),
             Verdict::Skip(_) => return Ok(()),
             Verdict::TakeEmpty(_) => true,
             Verdict::Take => false,
