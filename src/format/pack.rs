@@ -3,7 +3,7 @@
 
 use super::codec::{Put, Take};
 use super::config::check_version;
-use super::frame::{ChunkKind, Codec, HEADER_LEN as FRAME_HEADER_LEN};
+use super::frame::{ChunkKind, Codec, HEADER_LEN as FRAME_HEADER_LEN, TAG_LEN};
 use super::{FORMAT_VERSION, FormatError, Result};
 use crate::id::{ChunkId, FrameId, PackId, SnapshotId};
 use crate::limits;
@@ -163,7 +163,8 @@ impl Trailer {
 fn decode_frame(take: &mut Take<'_>, offset: u64) -> Result<FrameInfo> {
     let id = FrameId(take.array("frame id")?);
     let stored_len = take.count(limits::FRAME_SEALED_LEN_MAX, "length of a frame")?;
-    if stored_len < FRAME_HEADER_LEN || offset + stored_len as u64 > limits::PACK_LEN_MAX {
+    let least = FRAME_HEADER_LEN + TAG_LEN;
+    if stored_len < least || offset + stored_len as u64 > limits::PACK_LEN_MAX {
         return Err(FormatError::Bad("length of a frame"));
     }
     let codec = Codec::decode(take)?;

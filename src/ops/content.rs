@@ -18,7 +18,7 @@ const KEPT: usize = 16 << 20;
 /// Frames that pieces read ahead may keep in memory, bytes.
 const AHEAD: usize = 16 << 20;
 /// Zeros are written in blocks of this length.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// A run of a file's bytes.
 #[derive(Debug)]

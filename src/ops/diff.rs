@@ -3,6 +3,8 @@
 //! Both trees are walked next to each other in byte order of names. Directories with the same
 //! listing are the same all the way down, so their content is not read.
 
+mod live;
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use crate::limits;
 use crate::progress::{Counter, Progress};
 use crate::repo::Repository;
 use crate::tree::TreeReader;
+
+pub use live::{LiveOptions, diff_live};
 
 /// Which of an entry's metadata differ. Times and numbers of inodes that are not restored do not
 /// count.
@@ -280,7 +284,10 @@ impl Diff<'_> {
                 self.report.added.add(entry);
                 self.tell(Difference::Added(entry))?;
             }
-            (Some(before), Some(after)) => self.pair(before, after)?,
+            (Some(before), Some(after)) => {
+                let same = self.same_content(before, after)?;
+                self.pair(before, after, same)?;
+            }
         }
         let listing = |entry: Option<Entry>| match entry?.kind {
             EntryKind::Directory { listing } => Some(listing),
@@ -294,9 +301,9 @@ impl Diff<'_> {
         Ok(())
     }
 
-    fn pair(&mut self, before: &Entry, after: &Entry) -> Result<(), OpsError> {
+    fn pair(&mut self, before: &Entry, after: &Entry, same: bool) -> Result<(), OpsError> {
         let kind = std::mem::discriminant(&before.kind) != std::mem::discriminant(&after.kind);
-        let content = !kind && !self.same_content(before, after)?;
+        let content = !kind && !same;
         let metadata = MetadataChange::between(&before.metadata, &after.metadata);
         if kind || content {
             self.report.changed.add(after);

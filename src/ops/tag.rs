@@ -154,7 +154,12 @@ mod tests {
             TagOptions { add: vec![long.clone()], ..TagOptions::default() },
             TagOptions { description: Some(long.clone()), ..TagOptions::default() },
         ] {
-            let ended = tag(&sample.repository, &[record.clone()], &options, &Silent::default());
+            let ended = tag(
+                &sample.repository,
+                std::slice::from_ref(&record),
+                &options,
+                &Silent::default(),
+            );
             assert!(matches!(ended, Err(OpsError::Limit { .. })));
         }
         let many: Vec<String> = (0..=limits::LIST_MAX).map(|n| n.to_string()).collect();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Directory, Identity, Kind, Names, Pattern, Result, SourceError, Stat};
 use crate::limits;
 
-/// The file that marks a directory as a cache (https://bford.info/cachedir/).
+/// The file that marks a directory as a cache (<https://bford.info/cachedir/>).
 pub const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
 const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 

@@ -7,6 +7,7 @@ mod copy;
 mod dir;
 mod errors;
 mod explore;
+mod fidelity;
 mod forget;
 mod help;
 mod init;

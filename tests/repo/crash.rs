@@ -203,7 +203,13 @@ fn a_change_of_keys_crashes() {
         let storage: Arc<dyn Storage> = Arc::new(scene.memory.clone());
         let environment = environment(cache.path());
         assert_eq!(repository.config().family, scene.repo.repository.config().family);
-        Repository::open(storage, scene.repo.world.clone(), environment, &[secret.clone()]).is_ok()
+        Repository::open(
+            storage,
+            scene.repo.world.clone(),
+            environment,
+            std::slice::from_ref(secret),
+        )
+        .is_ok()
     };
     scene.at_every_call(
         |repository| repository.add_slot(&slot).ok(),

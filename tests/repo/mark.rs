@@ -9,7 +9,7 @@ use holdall::format::tree::{Entry, EntryKind, Metadata, Refs};
 use holdall::id::{ChunkId, SnapshotId};
 use holdall::ops::OpsError;
 use holdall::ops::mark::{Loss, Marks, Need, Stock, Visitor, mark};
-use holdall::progress::Silent;
+use holdall::progress::{Counter, Silent};
 use holdall::repo::{Repository, Session, SnapshotRecord};
 use holdall::storage::{ErrorKind, MemoryStorage};
 use holdall::tree::{ListingBuilder, TreeReader};
@@ -39,11 +39,19 @@ impl Visitor for Told {
 }
 
 fn walk(repository: &Arc<Repository>, records: &[&SnapshotRecord]) -> (Told, u64, Stock) {
+    walk_with(repository, records, &Silent::default())
+}
+
+fn walk_with(
+    repository: &Arc<Repository>,
+    records: &[&SnapshotRecord],
+    progress: &Silent,
+) -> (Told, u64, Stock) {
     let stock = Stock::take(repository).unwrap();
     let roots: Vec<_> = records.iter().map(|r| (r.id, r.snapshot.root.clone())).collect();
     let mut marks = Marks::new(stock.chunk_count());
     let mut told = Told::default();
-    mark(repository, &stock, &roots, &mut marks, &mut told, &Silent::default()).unwrap();
+    mark(repository, &stock, &roots, &mut marks, &mut told, progress).unwrap();
     (told, marks.count(), stock)
 }
 
@@ -107,8 +115,11 @@ fn deep(repository: &Arc<Repository>, depth: usize) -> SnapshotRecord {
 fn deep_trees_are_walked_whole() {
     let repo = TestRepo::memory();
     let record = deep(&repo.repository, 1_000);
-    let (told, marked, stock) = walk(&repo.repository, &[&record]);
+    let progress = Silent::default();
+    let (told, marked, stock) = walk_with(&repo.repository, &[&record], &progress);
     assert_eq!(marked, 3_000);
+    // Directories that were left for those below them go on where they were left.
+    assert_eq!(progress.count(Counter::Entries), 5_000);
     assert_eq!((marked, told.losses.len()), (stock.chunk_count(), 0));
     let deepest = told.needs.iter().map(|(.., path)| path.len()).max().unwrap();
     assert_eq!(deepest, 2 * 999 + "/a0".len());

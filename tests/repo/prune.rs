@@ -373,6 +373,27 @@ fn a_damaged_frame_stays_where_it_is_and_the_rest_moves() {
 }
 
 #[test]
+fn a_damaged_frame_is_not_moved_whole() {
+    let repo = TestRepo::memory();
+    let mut records = Vec::new();
+    for n in 0..40 {
+        let tree: Tree = [(format!("f{n}"), noise(n, 1_500))].into();
+        records.push((commit_tree(&repo.repository, &tree).unwrap(), tree));
+    }
+    // Data packs are the longer ones here.
+    let packs = list(&*repo.storage, "packs/").unwrap();
+    let key = packs.iter().max_by_key(|pack| pack.len).unwrap().key.clone();
+    damage(&*repo.storage, &key, &Damage::Flip { offset: 900, mask: 1 }).unwrap();
+    let progress = Silent::default();
+    let report = prune(&repo.repository, &ALL(), &progress).unwrap();
+    let problems = progress.problems();
+    assert!(problems.len() == 1 && problems[0].what == key.as_bytes(), "{problems:?}");
+    assert_eq!(report.removed.packs, 79);
+    let lost = |(record, _): &&(SnapshotRecord, Tree)| read_tree(&repo.reopen(), record).is_err();
+    assert_eq!(records.iter().filter(lost).count(), 1);
+}
+
+#[test]
 fn a_full_disk_still_gets_room() {
     let memory = Arc::new(MemoryStorage::new());
     let faulty = Arc::new(Faulty::new(memory));

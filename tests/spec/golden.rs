@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use holdall::crypto::{KeyFile, PasswordCost, RecoveryCode, Secret};
-use holdall::format::session::Purpose;
-use holdall::format::snapshot::{Outcome, Snapshot, SnapshotProblem};
+use holdall::format::envelope::ObjectType;
+use holdall::format::session::{self, Purpose, fence_key, session_key};
+use holdall::format::snapshot::{Note, Outcome, Snapshot, SnapshotProblem, note_key};
 use holdall::format::tree::{Entry, EntryKind, Metadata, Ref, Refs, Xattr};
-use holdall::id::ClientId;
-use holdall::repo::{CreateOptions, Environment, NewSlot, Repository, Session};
+use holdall::id::{ClientId, NoteId};
+use holdall::repo::{CreateOptions, Environment, NewSlot, Repository, Session, SnapshotRecord};
 use holdall::storage::{LocalStorage, MemoryStorage, Storage};
 use holdall::tree::{ChunkSink, ListingBuilder, RefsBuilder};
 use holdall::world::{SeededWorld, Time, World};
@@ -24,11 +25,7 @@ use zeroize::Zeroizing;
 const GOLDEN: [(&str, &str, bool); 5] = [
     ("empty", "a repository without a snapshot", true),
     ("kinds", "every kind of entry, odd names, holes, attributes, a partial outcome", true),
-    (
-        "history",
-        "six snapshots, one forgotten, one with notes, a session that never committed",
-        true,
-    ),
+    ("history", "six snapshots, one forgotten, some with notes, and what others left behind", true),
     ("slots", "a password, a key file and a recovery code", true),
     ("large", "lists of lists, large directories, compressed", false),
 ];
@@ -67,8 +64,14 @@ struct Maker {
 }
 
 impl Maker {
-    fn new(storage: Arc<dyn Storage>, cache: &Path, level: i32, secrets: &[Secret]) -> Self {
-        let world = Arc::new(SeededWorld::new(42, Time::from_seconds(1_800_000_000)));
+    fn new(
+        storage: Arc<dyn Storage>,
+        cache: &Path,
+        seed: u64,
+        level: i32,
+        secrets: &[Secret],
+    ) -> Self {
+        let world = Arc::new(SeededWorld::new(seed, Time::from_seconds(1_800_000_000)));
         let slots: Vec<NewSlot> = secrets
             .iter()
             .map(|secret| NewSlot {
@@ -170,7 +173,7 @@ impl Maker {
         tree: &BTreeMap<Vec<u8>, (Node, Metadata)>,
         snapshot: Snapshot,
         keep: bool,
-    ) -> holdall::repo::SnapshotRecord {
+    ) -> SnapshotRecord {
         let mut session = Session::begin(&self.repository, Purpose::Backup, None).unwrap();
         let mut entries = Vec::new();
         let root = self.listing(&mut session, b"", tree, &mut entries);
@@ -349,7 +352,7 @@ fn history(maker: &mut Maker) {
             number: u64::from(number) + 1,
             previous: records
                 .iter()
-                .map(|r: &holdall::repo::SnapshotRecord| (r.id, r.hash))
+                .map(|r: &SnapshotRecord| (r.id, r.hash))
                 .next_back()
                 .into_iter()
                 .collect(),
@@ -360,8 +363,8 @@ fn history(maker: &mut Maker) {
     }
     let noted =
         maker.repository.annotate(&records[4], |note| note.tags = vec!["first".into()]).unwrap();
-    let noted = holdall::repo::SnapshotRecord { note: Some(noted), ..records[4].clone() };
-    let change = |note: &mut holdall::format::snapshot::Note| {
+    let noted = SnapshotRecord { note: Some(noted), ..records[4].clone() };
+    let change = |note: &mut Note| {
         note.tags = vec!["kept".into()];
         note.description = "said later".into();
         note.pinned = true;
@@ -378,6 +381,44 @@ fn history(maker: &mut Maker) {
     let id = maker.repository.keys().data_id(&left);
     session.add_data(id, &left).unwrap();
     session.flush().unwrap();
+    left_behind(maker, &records);
+}
+
+/// Notes of the same counter; a snapshot without its session record; a mark on one that counts.
+fn left_behind(maker: &mut Maker, records: &[SnapshotRecord]) {
+    let noted = &records[3];
+    // The valid one has neither the greatest id of all nor the smallest of its counter.
+    for (id, counter, description) in
+        [(9, 1, "smaller counter"), (1, 3, "smaller id"), (2, 3, "valid")]
+    {
+        let note = Note {
+            snapshot: noted.id,
+            counter,
+            time: noted.snapshot.time,
+            tags: vec![],
+            description: description.into(),
+            pinned: false,
+            expires: None,
+        };
+        let key = note_key(&NoteId([id; 32]));
+        maker.repository.write_object(ObjectType::Note, &key, &note.encode()).unwrap();
+    }
+    let said = maker.manifest.iter_mut().find(|s| s["id"] == noted.id.to_hex()).unwrap();
+    said["description"] = "valid".into();
+
+    let snapshot = Snapshot { root: Refs::default(), ..noted.snapshot.clone() };
+    let gone = maker.commit(&tree([(b"nobody", text("sees this", 1))]), snapshot, false);
+    maker.repository.storage().delete(&session_key(&gone.id)).unwrap();
+
+    let mark = session::Session {
+        client: ClientId([8; 16]),
+        host: "another".into(),
+        process: 1,
+        time: noted.snapshot.time,
+        purpose: Purpose::Repack,
+    };
+    let key = fence_key(&records[5].id);
+    maker.repository.write_object(ObjectType::Fence, &key, &mark.encode()).unwrap();
 }
 
 fn large(maker: &mut Maker) {
@@ -422,7 +463,9 @@ fn make(name: &str, what: &str, storage: Arc<dyn Storage>) -> Value {
     let all = secrets();
     let secrets = if name == "slots" { &all[..] } else { &all[1..2] };
     let level = if name == "large" { 3 } else { 0 };
-    let mut maker = Maker::new(storage, cache.path(), level, secrets);
+    // Each has ids and keys of its own.
+    let seed = 42 + names().position(|other| other == name).unwrap() as u64;
+    let mut maker = Maker::new(storage, cache.path(), seed, level, secrets);
     match name {
         "kinds" => kinds(&mut maker),
         "history" => history(&mut maker),

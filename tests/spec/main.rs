@@ -6,5 +6,13 @@ mod by_hand;
 mod cases;
 mod golden;
 mod groups;
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "left as it was written, by somebody who had the pages and not the code"
+)]
+mod reader;
+mod reader_tests;
 mod tables;
 mod vectors;

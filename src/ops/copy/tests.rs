@@ -249,7 +249,8 @@ fn a_fenced_session_is_begun_again() {
     let progress = Fencing { to: &to, done: false.into(), silent: Silent::default() };
     let options = CopyOptions::default();
     let report =
-        copy(&from.repository, &to.repository, &[first.clone()], &options, &progress).unwrap();
+        copy(&from.repository, &to.repository, std::slice::from_ref(&first), &options, &progress)
+            .unwrap();
     assert!(report.copied[0].snapshot.replaces.is_some());
     assert_eq!(progress.silent.notes.lock().unwrap().len(), 1);
     assert!(everything(&to, &report.copied[0]) == everything(&from, &first));

@@ -117,8 +117,10 @@ fn the_systems_tar_finds_everything_in_it() {
     assert!(notes.len() == 1 && notes[0].contains("/top/socket"), "{notes:?}");
 }
 
+type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A header of the archive, with its records, by name.
-fn member(archive: &[u8], name: &[u8]) -> (::tar::Header, Vec<(Vec<u8>, Vec<u8>)>) {
+fn member(archive: &[u8], name: &[u8]) -> (::tar::Header, Records) {
     let mut archive = ::tar::Archive::new(archive);
     for entry in archive.entries().unwrap() {
         let mut entry = entry.unwrap();

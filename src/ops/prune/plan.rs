@@ -16,7 +16,7 @@ use crate::format::tree::Refs;
 use crate::id::{PackId, SegmentId, SnapshotId};
 use crate::index::{segment_key, write_segment};
 use crate::limits;
-use crate::pack::read_trailer;
+use crate::pack::{PackError, read_trailer};
 use crate::progress::{Problem, Progress};
 use crate::repo::{RepoError, Repository};
 
@@ -331,7 +331,12 @@ pub(super) fn name(
     let (storage, sealer) = (repository.storage(), repository.sealer());
     let mut infos = Vec::new();
     for id in packs {
-        infos.push(read_trailer(storage, sealer, &id).map_err(RepoError::from)?);
+        match read_trailer(storage, sealer, &id) {
+            Ok(info) => infos.push(info),
+            // Swept meanwhile: another prune was faster, and this one's record will be too late.
+            Err(PackError::Storage(error)) if error.is_not_found() => {}
+            Err(error) => return Err(RepoError::from(error).into()),
+        }
     }
     match infos.is_empty() {
         true => Ok(None),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::OpsError;
 use super::super::mark::{Place, is_outage};
+use super::highest_number;
 use super::plan::{Draft, Fate};
 use crate::format::frame::ChunkKind;
 use crate::format::pack::{FrameInfo, PackInfo, pack_key};
@@ -53,10 +54,14 @@ pub(super) fn repack(
         return Ok(None);
     }
     progress.phase("repacking", Counter::Objects, Some(draft.figures.repacked.packs));
-    match copy_all(&mut session, draft, progress) {
-        Ok(packs) => {
+    match copy_all(&mut session, draft, number, progress) {
+        Ok(Some(packs)) => {
             let bytes = session.bytes_stored();
             Ok(Some(Repacked { session: Some(session), packs, bytes }))
+        }
+        Ok(None) => {
+            session.abort()?;
+            Ok(None)
         }
         Err(OpsError::Repo(RepoError::Storage(error))) if error.kind == ErrorKind::Full => {
             // What does not fit is not copied. To free what needs no copy takes little room.
@@ -75,18 +80,23 @@ pub(super) fn repack(
 fn copy_all(
     session: &mut Session,
     draft: &Draft,
+    number: u64,
     progress: &dyn Progress,
-) -> Result<Vec<PackId>, OpsError> {
+) -> Result<Option<Vec<PackId>>, OpsError> {
     let mut packs = Vec::new();
-    for (number, (pack, fate)) in (0u32..).zip(draft.stock.packs.iter().zip(&draft.fates)) {
+    for (place, (pack, fate)) in (0u32..).zip(draft.stock.packs.iter().zip(&draft.fates)) {
         if *fate != Fate::Repack {
             continue;
         }
         if progress.cancelled() {
             return Err(OpsError::Cancelled);
         }
-        match copy_pack(session, draft, number, &pack.id) {
+        match copy_pack(session, draft, place, &pack.id) {
             Ok(()) => packs.push(pack.id),
+            // A prune that was faster may have swept it.
+            Err(CopyError::Damaged(_)) if highest_number(session.repository())? > number => {
+                return Ok(None);
+            }
             // It stays as it is, and so does whatever was copied of it already.
             Err(CopyError::Damaged(error)) => {
                 progress.problem(&Problem::damage(pack_key(&pack.id), error));
@@ -96,7 +106,7 @@ fn copy_all(
         progress.add(Counter::Objects, 1);
     }
     session.flush()?;
-    Ok(packs)
+    Ok(Some(packs))
 }
 
 enum CopyError {

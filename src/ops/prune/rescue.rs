@@ -23,6 +23,8 @@ pub(super) fn decide(
 ) -> Result<(), OpsError> {
     let rescued = match rescued(repository, plan, progress) {
         Ok(rescued) => rescued,
+        // What seems lost may be swept already, if another prune was faster: its record is there.
+        Err(OpsError::Incomplete { .. }) if !is_undecided(repository, number)? => return Ok(()),
         // Nobody can tell what is needed. The epoch ends without removing anything, and the next
         // plan is refused until it is mended.
         Err(OpsError::Incomplete { first, .. }) => {
@@ -36,6 +38,12 @@ pub(super) fn decide(
         report.rescued += sweep.rescued.len() as u64;
     }
     Ok(())
+}
+
+/// Whether the epoch is the highest, and nobody has recorded yet what is dead.
+fn is_undecided(repository: &Repository, number: u64) -> Result<bool, OpsError> {
+    let highest = repository.list_epochs()?.pop_last();
+    Ok(highest.is_some_and(|(found, steps)| found == number && steps == [EpochStep::Plan]))
 }
 
 fn rescued(

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use super::OpsError;
-use crate::format::tree::{Entry, EntryKind, Refs};
+use crate::format::tree::{Entry, EntryKind, Metadata, Refs};
 use crate::progress::{Counter, Progress};
 use crate::repo::{Repository, SnapshotRecord};
 use crate::source::Pattern;
@@ -106,7 +106,8 @@ pub struct RestoreOptions<'a> {
 
 /// What is restored: the content of a directory, or one thing that is none.
 enum Start {
-    Listing(Refs),
+    /// With the directory's own metadata, where its contents go into the target.
+    Listing(Refs, Option<Box<Metadata>>),
     One(Box<Entry>),
 }
 
@@ -156,13 +157,13 @@ fn find(
     options: &RestoreOptions<'_>,
 ) -> Result<Start, TreeError> {
     if parts.is_empty() {
-        return Ok(Start::Listing(root.clone()));
+        return Ok(Start::Listing(root.clone(), None));
     }
     // Looked up also when the walk begins at the root: a path that is not there is an error.
     let entry = trees.find(root, parts)?;
     Ok(match entry.kind {
-        _ if options.rebuild => Start::Listing(root.clone()),
-        EntryKind::Directory { listing } => Start::Listing(listing),
+        _ if options.rebuild => Start::Listing(root.clone(), None),
+        EntryKind::Directory { listing } => Start::Listing(listing, Some(Box::new(entry.metadata))),
         _ => Start::One(Box::new(entry)),
     })
 }
@@ -199,6 +200,7 @@ fn work(
         let plan = Plan::new(run, None);
         return Walk::new(run, filter, plan, root, start, parts).walk();
     };
+    let metadata = own_metadata(run, target, &filter, &start)?;
     std::thread::scope(|scope| {
         // Without room: while one window is written the next one is collected, and no third.
         let (sender, windows) = sync_channel(0);
@@ -217,5 +219,27 @@ fn work(
         let written = writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // A walk that could not hand over its window ended because of the writing.
         written.and(walked)
-    })
+    })?;
+    if let Some(metadata) = metadata {
+        match target.root().finish(&metadata) {
+            Ok(troubles) => troubles.into_iter().for_each(|trouble| run.trouble(trouble)),
+            Err(trouble) => run.trouble(trouble),
+        }
+    }
+    Ok(())
+}
+
+/// What the target itself becomes like: the folder whose contents go into it, where the target
+/// was empty or is to hold nothing else. Another one is the person's own.
+fn own_metadata(
+    run: &Run<'_>,
+    target: &Target,
+    filter: &Filter<'_>,
+    start: &Start,
+) -> Result<Option<Metadata>, OpsError> {
+    let Start::Listing(_, Some(metadata)) = start else { return Ok(None) };
+    let names = target.root().extra_names(&|_| false);
+    let is_empty = names.is_ok_and(|names| names.is_empty());
+    let becomes = filter.takes_start() && (is_empty || run.options.delete);
+    Ok(becomes.then(|| Metadata::clone(metadata)))
 }

@@ -86,7 +86,7 @@ impl<'a> Walk<'a> {
         let mut inside = Vec::new();
         let above = match (run.options.rebuild, &start) {
             (true, _) => 0,
-            (false, Start::Listing(_)) => parts.len(),
+            (false, Start::Listing(..)) => parts.len(),
             (false, Start::One(_)) => parts.len().saturating_sub(1),
         };
         for part in parts.iter().take(above) {
@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
             inside.extend_from_slice(part);
         }
         let (listing, entries) = match start {
-            Start::Listing(listing) => {
+            Start::Listing(listing, _) => {
                 let entries = run.trees.entries(&listing);
                 (listing, Listing::Stored(Box::new(entries)))
             }

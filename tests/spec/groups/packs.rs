@@ -189,6 +189,11 @@ fn make() -> Value {
                         encoded(&|t| t.frames[0].stored_len = 119),
                     ),
                     fails(
+                        "frame shorter than header and tag",
+                        "bad",
+                        encoded(&|t| t.frames[0].stored_len = 135),
+                    ),
+                    fails(
                         "frame over the limit",
                         "too-large",
                         encoded(&|t| t.frames[0].stored_len = (18 << 20) + 1),
