@@ -11,6 +11,7 @@ use super::Globals;
 use super::error::{Exit, Failure, Result, no_repository, quoted};
 use super::output::Output;
 use super::places::{Places, variable};
+use super::prompt;
 use super::secrets::{self, Sources};
 use crate::calendar;
 use crate::crypto::Secret;
@@ -188,9 +189,9 @@ impl Context {
         {
             return Ok(repository);
         }
-        if !was_given && secrets::can_ask() {
+        if !was_given && prompt::can_ask() {
             for _ in 0..ASKED_MAX {
-                let typed = secrets::ask(&format!("password for {}: ", show_path(path)))?;
+                let typed = prompt::ask(&format!("password for {}: ", show_path(path)))?;
                 if let Some(repository) = attempt(&secrets::secrets_of(typed))? {
                     return Ok(repository);
                 }
@@ -198,7 +199,7 @@ impl Context {
             }
         }
         let location = storage.location();
-        if !was_given && key_files.is_empty() && !secrets::can_ask() {
+        if !was_given && key_files.is_empty() && !prompt::can_ask() {
             let key = show_path(&self.places.key_file());
             let message = format!(
                 "nothing to open the repository at {} with: no password is given, and there is no key file {key}",

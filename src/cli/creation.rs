@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::context::{Context, show_path};
 use super::error::{Exit, Failure, Result};
+use super::prompt;
 use super::secrets;
 use crate::crypto::{PasswordCost, RecoveryCode, Secret};
 use crate::format::config;
@@ -50,7 +51,7 @@ pub fn create(context: &Context, creation: &Creation) -> Result<Created> {
     };
     let mut slots = Vec::new();
     let password = match creation.ask_password {
-        true => Some(secrets::ask_new()?),
+        true => Some(prompt::ask_new()?),
         false => context.sources.password()?.map(secrets::check_new).transpose()?,
     };
     let key_path = match &context.sources.key_file {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::context::{Context, show_path};
 use super::error::{Exit, Failure, Result};
 use super::output::{Align, Style, Table};
+use super::prompt;
 use super::secrets;
 use crate::calendar;
 use crate::crypto::{PasswordCost, RecoveryCode, Secret};
@@ -164,7 +165,7 @@ fn told(context: &Context, done: &'static str, id: &SlotId, code: Option<&str>) 
 fn new_password(context: &Context, file: Option<&Path>) -> Result<Secret> {
     let password = match file {
         Some(path) => secrets::read_password_file(path)?,
-        None => secrets::ask_new()?,
+        None => prompt::ask_new()?,
     };
     secrets::advice(&password).iter().for_each(|advice| context.output.warn(advice));
     Ok(Secret::Password(password))

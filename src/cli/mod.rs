@@ -23,6 +23,7 @@ mod output;
 mod places;
 mod probe;
 mod progress;
+mod prompt;
 mod prune;
 mod restore;
 mod secrets;

@@ -80,6 +80,7 @@ impl Reporter {
                     Failure::new(Exit::Failed, format!("cannot listen for signals: {error}"))
                 })?;
         }
+        super::prompt::work_begins();
         let output = context.output.clone();
         let wanted = wanted && !output.quiet();
         let on_terminal = std::io::stderr().is_terminal();

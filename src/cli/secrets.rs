@@ -1,7 +1,7 @@
 //! Where passwords and keys come from. None is ever an argument, and none is ever printed or logged.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -91,7 +91,8 @@ pub fn secrets_of(text: Zeroizing<String>) -> Vec<Secret> {
     code.into_iter().chain([Secret::Password(text)]).collect()
 }
 
-fn no_secret(message: impl Into<String>) -> Failure {
+/// There is no secret, or none of use.
+pub fn no_secret(message: impl Into<String>) -> Failure {
     Failure::new(Exit::WrongSecret, message)
 }
 
@@ -166,32 +167,6 @@ fn run_password_command(command: &OsString) -> Result<Zeroizing<String>> {
     match password.is_empty() {
         true => Err(failed("printed nothing".into())),
         false => Ok(password),
-    }
-}
-
-/// Whether a person can be asked.
-pub fn can_ask() -> bool {
-    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
-}
-
-/// Asks a person, without echo.
-pub fn ask(prompt: &str) -> Result<Zeroizing<String>> {
-    rpassword::prompt_password(prompt)
-        .map(Zeroizing::new)
-        .map_err(|error| no_secret(format!("no password was typed: {}", said(&error))))
-}
-
-/// Asks a person for a new password, twice.
-pub fn ask_new() -> Result<Zeroizing<String>> {
-    if !can_ask() {
-        return Err(no_secret("a new password is needed, and there is no terminal to ask on")
-            .hint("give it with --password-file or --password-command"));
-    }
-    let first = ask("new password: ")?;
-    let second = ask("the same again: ")?;
-    match *first == *second {
-        true => check_new(first),
-        false => Err(no_secret("the two passwords differ")),
     }
 }
 

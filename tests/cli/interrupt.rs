@@ -93,3 +93,28 @@ fn programs_are_told_how_far_it_is() {
     assert_eq!(last["type"], "backup");
     assert_eq!(ended(child).0, Some(0));
 }
+
+#[test]
+fn a_terminal_is_left_as_it_was() {
+    let dir = Dir::new();
+    dir.write("password", "correct horse battery");
+    dir.run(["-q", "init", "--password-file", "password"]).ok();
+    let mut command = dir.prepare(Command::new("/usr/bin/script"));
+    let line = "trap : INT; $H snapshots; echo code $?; stty -a";
+    command.args(["-qec", line, "/dev/null"]).env("H", env!("CARGO_BIN_EXE_holdall"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut shown = child.stdout.take().unwrap();
+    let mut text = Vec::new();
+    while !text.ends_with(b"repository: ") {
+        let mut byte = [0];
+        shown.read_exact(&mut byte).unwrap();
+        text.push(byte[0]);
+    }
+    // The prompt comes after the echo is off.
+    child.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+    let mut rest = String::new();
+    shown.read_to_string(&mut rest).unwrap();
+    child.wait().unwrap();
+    assert!(rest.contains("code 130"), "{rest}");
+    assert!(rest.contains(" echo ") && !rest.contains("-echo "), "{rest}");
+}
