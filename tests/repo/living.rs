@@ -18,9 +18,12 @@ use holdall::tree::TreeReader;
 
 use crate::support::repository::TestRepo;
 
+/// What is done to a file when its reading is announced.
+type Meddling = Box<dyn FnMut() + Send>;
+
 /// Does something to a path when its reading is announced.
 struct Meddler {
-    todo: Mutex<BTreeMap<PathBuf, Box<dyn FnMut() + Send>>>,
+    todo: Mutex<BTreeMap<PathBuf, Meddling>>,
     said: Silent,
 }
 
@@ -49,11 +52,7 @@ impl Progress for Meddler {
     }
 }
 
-fn run(
-    repo: &TestRepo,
-    source: &Path,
-    meddle: Vec<(&str, Box<dyn FnMut() + Send>)>,
-) -> BackupReport {
+fn run(repo: &TestRepo, source: &Path, meddle: Vec<(&str, Meddling)>) -> BackupReport {
     let todo = meddle.into_iter().map(|(name, work)| (source.join(name), work)).collect();
     let progress = Meddler { todo: Mutex::new(todo), said: Silent::default() };
     let input = Input::Paths(vec![source.as_os_str().as_bytes().to_vec()]);
@@ -136,7 +135,7 @@ fn what_grows_and_shrinks_is_read_as_it_was_opened() {
         fs::write(path(name), vec![7u8; 100_000]).unwrap();
     }
     fs::write(path("large"), vec![7u8; 6_000_000]).unwrap();
-    let change = |name: &str, len: u64| -> Box<dyn FnMut() + Send> {
+    let change = |name: &str, len: u64| -> Meddling {
         let path = path(name);
         Box::new(move || fs::File::options().write(true).open(&path).unwrap().set_len(len).unwrap())
     };
