@@ -20,6 +20,7 @@ use super::progress::Reporter;
 use super::secrets::PASSWORD_VARIABLE;
 use crate::calendar;
 use crate::ops::backup::{BackupOptions, BackupReport, Detection, Input, Parent, Stream, backup};
+use crate::ops::check::{CheckOptions, ReadData, check};
 use crate::ops::select::{self, Filter};
 use crate::repo::{Repository, SnapshotRecord};
 use crate::source::Excludes;
@@ -57,7 +58,7 @@ pub struct BackupArgs {
 /// What is left out.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "What is left out")]
-struct LeaveOutArgs {
+pub(super) struct LeaveOutArgs {
     /// Leave out what matches (`holdall help patterns`)
     #[arg(short, long, value_name = "PATTERN")]
     exclude: Vec<OsString>,
@@ -115,6 +116,9 @@ struct HowArgs {
     /// Store nothing; say what would be stored
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Read back and open everything that the snapshot needs
+    #[arg(long, conflicts_with = "dry_run")]
+    verify: bool,
 }
 
 /// Takes a snapshot.
@@ -153,6 +157,12 @@ pub fn run(args: &BackupArgs, context: &Context) -> Result<Exit> {
         None => Input::Paths(paths),
     };
     let report = backup(&repository, input, &options, &reporter)?;
+    if args.how.verify {
+        // What is damaged is told as it is found, and makes the exit code.
+        let snapshots = report.record.iter().cloned().collect();
+        let options = CheckOptions { snapshots, read_data: ReadData::All, ..Default::default() };
+        check(&repository, &options, &reporter)?;
+    }
     reporter.finish();
     for (pattern, count) in options.excludes.counts() {
         let entries = text::plural(count, "entry", "entries");
@@ -197,7 +207,7 @@ fn asked_paths(args: &BackupArgs) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-fn excludes(args: &LeaveOutArgs, context: &Context) -> Result<Excludes> {
+pub(super) fn excludes(args: &LeaveOutArgs, context: &Context) -> Result<Excludes> {
     let mut excludes = context.own_excludes();
     for file in &args.exclude_file {
         excludes.add_file(file)?;

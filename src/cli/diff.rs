@@ -1,9 +1,12 @@
 //! `holdall diff`
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use serde::Serialize;
 
+use super::backup::{LeaveOutArgs, excludes};
 use super::context::Context;
 use super::entry::kind_name;
 use super::error::{Exit, Result};
@@ -12,10 +15,12 @@ use super::json::{hex_of, text_of};
 use super::output::{Style, json_text};
 use super::progress::Reporter;
 use crate::format::tree::Entry;
-use crate::ops::diff::{DiffItem, DiffReport, Difference, MetadataChange, Tally, diff};
+use crate::ops::diff::{
+    DiffItem, DiffReport, Difference, LiveOptions, MetadataChange, Tally, diff, diff_live,
+};
 use crate::text;
 
-/// Show what differs between two snapshots
+/// Show what differs between two snapshots, or one and the live tree
 ///
 /// A line for each name: `+` it is new, `-` it is gone, `M` its content changed, `T` it is
 /// something else now, `U` only its metadata changed (with --metadata).
@@ -24,12 +29,14 @@ pub struct DiffArgs {
     /// The snapshot before, and which path in it
     #[arg(value_name = "SNAPSHOT[:PATH]")]
     before: OsString,
-    /// The snapshot after, and which path in it
+    /// The snapshot after, and which path in it; without it, the live tree
     #[arg(value_name = "SNAPSHOT[:PATH]")]
-    after: OsString,
+    after: Option<OsString>,
     /// Show what differs in mode, owner, time or attributes only, too
     #[arg(long)]
     metadata: bool,
+    #[command(flatten)]
+    leave_out: LeaveOutArgs,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -84,15 +91,14 @@ struct JsonDiff {
     unknown: u64,
 }
 
-/// Compares two snapshots.
+/// Compares two snapshots, or one with what is there now.
 pub fn run(args: &DiffArgs, context: &Context) -> Result<Exit> {
     let output = &context.output;
     let repository = context.open()?;
     let mut reporter = Reporter::start_beside_data(context)?;
     let filter = args.filter.filter();
-    let wanted = [&args.before, &args.after].map(SnapshotPath::parse);
-    let find = |wanted: &SnapshotPath| wanted.find(&repository, &filter, &reporter, context);
-    let (before, after) = (find(&wanted[0])?, find(&wanted[1])?);
+    let wanted = SnapshotPath::parse(&args.before);
+    let before = wanted.find(&repository, &filter, &reporter, context)?;
     let each = &mut |item: &DiffItem<'_>| {
         let seen = Seen::new(item);
         match seen.change == "metadata" && !args.metadata {
@@ -100,19 +106,33 @@ pub fn run(args: &DiffArgs, context: &Context) -> Result<Exit> {
             false => output.item(|| seen.line(context), || json_text(&seen.to_json())),
         }
     };
-    let report = diff(
-        &repository,
-        (&before.snapshot, wanted[0].path()),
-        (&after.snapshot, wanted[1].path()),
-        each,
-        &reporter,
-    )?;
+    let (report, after) = match &args.after {
+        Some(after) => {
+            let path = SnapshotPath::parse(after);
+            let after = path.find(&repository, &filter, &reporter, context)?;
+            let sides = ((&before.snapshot, wanted.path()), (&after.snapshot, path.path()));
+            (diff(&repository, sides.0, sides.1, each, &reporter)?, after.id.to_hex())
+        }
+        None => {
+            let excludes = excludes(&args.leave_out, context)?;
+            let options = LiveOptions { excludes, ..LiveOptions::default() };
+            let mut report = DiffReport::default();
+            for path in
+                wanted.path.as_ref().map_or(&before.snapshot.paths[..], std::slice::from_ref)
+            {
+                let live = Path::new(OsStr::from_bytes(path));
+                let side = (&before.snapshot, &path[..]);
+                report += diff_live(&repository, side, live, &options, each, &reporter)?;
+            }
+            (report, "live".into())
+        }
+    };
     reporter.finish();
     match output.json() {
         true => output.object(&JsonDiff {
             r#type: "diff",
             before: before.id.to_hex(),
-            after: after.id.to_hex(),
+            after,
             added: report.added.into(),
             removed: report.removed.into(),
             changed: report.changed.into(),

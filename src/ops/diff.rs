@@ -123,6 +123,26 @@ pub struct DiffReport {
     pub unknown_count: u64,
 }
 
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.file_count += other.file_count;
+        self.directory_count += other.directory_count;
+        self.other_count += other.other_count;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
+impl std::ops::AddAssign for DiffReport {
+    fn add_assign(&mut self, other: Self) {
+        self.added += other.added;
+        self.removed += other.removed;
+        self.changed += other.changed;
+        self.changed_bytes_before += other.changed_bytes_before;
+        self.metadata_count += other.metadata_count;
+        self.unknown_count += other.unknown_count;
+    }
+}
+
 /// Takes what differs.
 pub type Each<'a> = &'a mut dyn FnMut(&DiffItem<'_>) -> Result<(), OpsError>;
 

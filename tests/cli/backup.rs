@@ -207,3 +207,17 @@ fn streams() {
     let lines = command(&secret).env("HOLDALL_PASSWORD", "secret").run().ok().lines();
     assert_eq!(lines.last().unwrap()["statistics"]["bytes"], 0);
 }
+
+#[test]
+fn verify_reads_back_what_was_stored() {
+    let dir = Dir::new();
+    dir.write("tree/file", vec![7; 100_000]);
+    dir.run(["-q", "backup", "tree", "--verify"]).ok();
+    let pack = dir.files(&dir.repository().join("packs")).remove(0).0;
+    let mut bytes = std::fs::read(&pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+    let ran = dir.run(["-q", "backup", "tree", "--verify"]);
+    assert_eq!(ran.code, Some(4), "{}", ran.stderr);
+}

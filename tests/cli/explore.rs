@@ -204,3 +204,24 @@ fn dump_writes_a_file_or_an_archive() {
     let ran = dir.shell(&line).code(1);
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("x", ""));
 }
+
+#[test]
+fn a_snapshot_is_compared_with_what_is_there_now() {
+    let dir = Dir::new();
+    dir.write("tree/kept", "kept");
+    dir.write("tree/changed", "before");
+    dir.write("tree/gone", "gone");
+    dir.backup("tree");
+    assert_eq!(dir.run(["-q", "diff", "latest"]).ok().stdout, "");
+    dir.write("tree/changed", "after!");
+    dir.write("tree/new", "new");
+    dir.write("tree/left-out", "x");
+    std::fs::remove_file(dir.work("tree/gone")).unwrap();
+    let ran = dir.run(["-q", "diff", "latest", "--exclude", "left-out"]).ok();
+    let signs: Vec<(&str, bool)> = ran
+        .stdout
+        .lines()
+        .map(|line| (&line[..1], ["changed", "gone", "new"].iter().any(|name| line.contains(name))))
+        .collect();
+    assert_eq!(signs, [("M", true), ("-", true), ("+", true)], "{}", ran.stdout);
+}

@@ -54,7 +54,7 @@ fn the_help_that_everybody_sees() {
       snapshots    List snapshots
       ls           List what is in a snapshot
       find         Find names, or what uses a chunk, in all snapshots
-      diff         Show what differs between two snapshots
+      diff         Show what differs between two snapshots, or one and the live tree
       dump         Write a file, or a directory as an archive, to standard output
       restore      Restore files from a snapshot
       stats        Show how much is stored, or how much one snapshot holds
