@@ -12,7 +12,8 @@ use super::output::{Align, Style, Table};
 use super::progress::Reporter;
 use crate::calendar;
 use crate::format::snapshot::{Outcome, SnapshotKind};
-use crate::ops::retention::{Candidate, GroupBy, GroupKey, RetentionError};
+use crate::ops::forget::candidate;
+use crate::ops::retention::{GroupBy, GroupKey, RetentionError};
 use crate::ops::select;
 use crate::repo::SnapshotRecord;
 use crate::text;
@@ -124,21 +125,6 @@ fn kind_of(choice: KindChoice) -> SnapshotKind {
         KindChoice::Scheduled => SnapshotKind::Scheduled,
         KindChoice::Safety => SnapshotKind::Safety,
         KindChoice::Imported => SnapshotKind::Imported,
-    }
-}
-
-fn candidate(record: &SnapshotRecord) -> Candidate {
-    let snapshot = &record.snapshot;
-    Candidate {
-        id: record.id,
-        time: snapshot.time,
-        outcome: snapshot.outcome,
-        tags: record.tags().to_vec(),
-        pinned: record.pinned(),
-        expires: record.expires(),
-        host: snapshot.host.clone(),
-        paths: snapshot.paths.clone(),
-        job: snapshot.job.clone(),
     }
 }
 

@@ -130,7 +130,8 @@ fn take_named(
     Ok(named)
 }
 
-fn candidate(record: &SnapshotRecord) -> Candidate {
+/// A snapshot as retention sees it.
+pub fn candidate(record: &SnapshotRecord) -> Candidate {
     let snapshot = &record.snapshot;
     Candidate {
         id: record.id,

@@ -23,6 +23,8 @@ type Meddling = Box<dyn FnMut() + Send>;
 
 /// Does something to a path when its reading is announced.
 struct Meddler {
+    /// Done whenever something was read.
+    on_read: Option<Box<dyn Fn() + Send + Sync>>,
     todo: Mutex<BTreeMap<PathBuf, Meddling>>,
     said: Silent,
 }
@@ -30,7 +32,11 @@ struct Meddler {
 impl Progress for Meddler {
     fn phase(&self, _: &str, _: Counter, _: Option<u64>) {}
 
-    fn add(&self, _: Counter, _: u64) {}
+    fn add(&self, counter: Counter, _: u64) {
+        if let (Counter::Bytes, Some(meddle)) = (counter, &self.on_read) {
+            meddle();
+        }
+    }
 
     fn at(&self, path: &[u8]) {
         let path = Path::new(OsStr::from_bytes(path));
@@ -54,9 +60,13 @@ impl Progress for Meddler {
 
 fn run(repo: &TestRepo, source: &Path, meddle: Vec<(&str, Meddling)>) -> BackupReport {
     let todo = meddle.into_iter().map(|(name, work)| (source.join(name), work)).collect();
-    let progress = Meddler { todo: Mutex::new(todo), said: Silent::default() };
+    let progress = Meddler { on_read: None, todo: Mutex::new(todo), said: Silent::default() };
+    run_with(repo, source, &progress)
+}
+
+fn run_with(repo: &TestRepo, source: &Path, progress: &Meddler) -> BackupReport {
     let input = Input::Paths(vec![source.as_os_str().as_bytes().to_vec()]);
-    backup(&repo.repository, input, &BackupOptions::default(), &progress).unwrap()
+    backup(&repo.repository, input, &BackupOptions::default(), progress).unwrap()
 }
 
 fn entry(repo: &TestRepo, report: &BackupReport, path: &Path) -> Option<Entry> {
@@ -160,26 +170,17 @@ fn a_file_that_never_holds_still_is_said_to() {
     let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
     let path = source.path().join("log");
     fs::write(&path, vec![1u8; 3_000_000]).unwrap();
-    // Somebody who writes all the time, until the backup is done.
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let (began, begun) = std::sync::mpsc::channel::<()>();
-    let writer = std::thread::spawn({
-        let path = path.clone();
-        move || {
-            use std::io::{Seek, Write};
-            let mut file = fs::File::options().write(true).open(&path).unwrap();
-            while stopped.try_recv().is_err() {
-                file.rewind().unwrap();
-                file.write_all(&[2; 4096]).unwrap();
-                file.set_modified(std::time::SystemTime::now()).unwrap();
-                let _ = began.send(());
-            }
-        }
-    });
-    begun.recv().unwrap();
-    let report = run(&repo, source.path(), vec![]);
-    stop.send(()).unwrap();
-    writer.join().unwrap();
+    // Somebody who changes it between any two reads.
+    let seconds = std::sync::atomic::AtomicU64::new(1_000_000_000);
+    let log = fs::File::options().write(true).open(&path).unwrap();
+    let touch = move || {
+        let later = seconds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(later);
+        log.set_modified(time).unwrap();
+    };
+    let said = Silent::default();
+    let progress = Meddler { on_read: Some(Box::new(touch)), todo: Mutex::default(), said };
+    let report = run_with(&repo, source.path(), &progress);
     let entry = entry(&repo, &report, &path).unwrap();
     assert!(matches!(entry.kind, EntryKind::File { unstable: true, .. }));
     assert!(problems(&report)[0].1.contains("kept changing"), "{:?}", problems(&report));
