@@ -210,6 +210,9 @@ impl From<RepoError> for Failure {
                 .hint("nothing wrong was stored; test the memory of this machine"),
             RepoError::Pack(_) | RepoError::Chunk { .. } => damaged(message),
             RepoError::Fenced(_) => Self::new(Exit::Failed, message).hint("run it again"),
+            RepoError::TooMuch(_) => {
+                Self::new(Exit::Failed, message).hint("give fewer or shorter paths, tags and texts")
+            }
             RepoError::Key(source) => source.into(),
             RepoError::Prefix(source) => source.into(),
         }

@@ -235,6 +235,12 @@ impl Snapshot {
         out
     }
 
+    /// Whether it could be read again: its lists and texts may come from anywhere, and what is
+    /// over a limit would be stored for nobody.
+    pub fn check(&self) -> Result<()> {
+        Self::decode(&self.encode()).map(drop)
+    }
+
     /// From the payload. Bytes after the fields known here are passed over.
     pub fn decode(payload: &[u8]) -> Result<Self> {
         let take = &mut Take::new(payload);

@@ -15,6 +15,7 @@ impl Session {
         snapshot.epoch = self.epoch;
         snapshot.statistics.bytes_new = self.bytes_new();
         snapshot.statistics.bytes_stored = self.bytes_stored();
+        snapshot.check().map_err(RepoError::TooMuch)?;
         let key = snapshot_key(&self.id);
         let payload = snapshot.encode();
         self.commit_tried = true;

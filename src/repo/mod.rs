@@ -91,6 +91,9 @@ pub enum RepoError {
         /// Why the last copy could not be used; `None` when no copy is known.
         source: Option<Box<PackError>>,
     },
+    /// Something has more in it than the format holds; nothing of it was stored.
+    #[error("this cannot be stored: {0}")]
+    TooMuch(FormatError),
     /// A prune did not wait for this session; what it wrote stays usable for the next one.
     #[error("a prune on another machine went on without session {}", .0.short())]
     Fenced(SnapshotId),

@@ -201,8 +201,10 @@ impl Repository {
         note.counter += 1;
         note.time = self.world().now();
         change(&mut note);
+        let payload = note.encode();
+        Note::decode(&payload).map_err(RepoError::TooMuch)?;
         let key = note_key(&NoteId(random(self.world())));
-        self.write_object(ObjectType::Note, &key, &note.encode())?;
+        self.write_object(ObjectType::Note, &key, &payload)?;
         Ok(note)
     }
 

@@ -382,3 +382,23 @@ fn after_any_edits_an_incremental_snapshot_is_the_live_tree() {
         }
     }
 }
+
+#[test]
+fn more_than_a_snapshot_or_a_note_holds_is_refused_before_anything_is_stored() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    let before = crate::support::storages::keys(&*repo.storage, "");
+    let tags = vec!["t".to_owned(); holdall::limits::LIST_MAX + 1];
+    let description = "d".repeat(holdall::limits::TEXT_LEN_MAX + 1);
+    for options in [
+        BackupOptions { tags: tags.clone(), ..BackupOptions::default() },
+        BackupOptions { description, ..BackupOptions::default() },
+    ] {
+        let refused = run_with(&repo.repository, &[source.path()], &options).unwrap_err();
+        assert!(refused.to_string().contains("over the limit"), "{refused}");
+    }
+    assert_eq!(crate::support::storages::keys(&*repo.storage, ""), before);
+    let record = run(&repo.repository, &[source.path()]).record.unwrap();
+    let before = crate::support::storages::keys(&*repo.storage, "");
+    repo.repository.annotate(&record, |note| note.tags = tags).unwrap_err();
+    assert_eq!(crate::support::storages::keys(&*repo.storage, ""), before);
+}

@@ -164,6 +164,8 @@ fn attempt(
     let started = std::time::Instant::now();
     let mut snapshot = describe(repository, input, options);
     snapshot.replaces = replaces;
+    // Hours of reading shall not end with what could have been said before.
+    snapshot.check().map_err(RepoError::TooMuch)?;
     let mut session = match options.dry_run {
         // A dry run looks, and leaves nothing behind, so it needs no right to write either.
         true => None,
