@@ -15,8 +15,8 @@ fn temporaries(root: &Path) -> usize {
 }
 
 /// Cancels after so many bytes.
-struct Impatient {
-    left: AtomicU64,
+pub(super) struct Impatient {
+    pub(super) left: AtomicU64,
 }
 
 impl Progress for Impatient {
@@ -93,7 +93,7 @@ fn place_for_all() -> tempfile::TempDir {
 }
 
 /// Runs `check` with a small tmpfs, in a mount namespace of its own.
-fn on_a_small_disk(name: &str, check: impl Fn(&Path)) {
+pub(super) fn on_a_small_disk(name: &str, check: impl Fn(&Path)) {
     if let Some(place) = std::env::var_os(PLACE) {
         return check(&Path::new(&place).join("small"));
     }
