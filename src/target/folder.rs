@@ -1,7 +1,7 @@
 //! Folders of the target, and what is made in them besides files with content.
 
 use std::fs::File;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use super::difference::{Kind, links};
 use super::handles::{Identity, Slot, open_folder};
 use super::metadata::{Finishing, Handle};
-use super::undo::Kept;
 use super::{Result, Shared, TargetError, xattrs};
 use crate::format::tree::{Entry, EntryKind, Metadata, name_is_allowed};
 
@@ -30,11 +29,11 @@ pub struct Folder {
     name: Vec<u8>,
     identity: Identity,
     /// Made by this run: it was empty, and nobody else writes there.
-    made: bool,
+    pub(super) made: bool,
     slot: Arc<Slot>,
     default_acl: OnceLock<bool>,
     /// What it was like is in the undo journal.
-    noted: Mutex<bool>,
+    pub(super) noted: Mutex<bool>,
 }
 
 impl Folder {
@@ -240,29 +239,6 @@ impl Folder {
         renamed.map(|()| true)
     }
 
-    /// What keeps what is there, if this run can be undone. In a folder that the run has made
-    /// nothing is kept: it is removed whole.
-    pub(super) fn keeping(&self) -> Option<&Kept> {
-        self.shared.kept.get().filter(|_| !self.made)
-    }
-
-    /// Before anything changes in the folder or about it, once.
-    pub(super) fn note(&self) -> Result<()> {
-        let Some(kept) = self.keeping() else { return Ok(()) };
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*noted {
-            kept.note(self.path(), &Handle::Open(&*self.handle()?))?;
-            *noted = true;
-        }
-        Ok(())
-    }
-
-    /// A name for something that is not finished.
-    pub(super) fn temporary_name(&self) -> Result<Vec<u8>> {
-        self.note()?;
-        Ok(self.shared.temporary_name())
-    }
-
     /// Lets its owner, if that is us, write in it until it is finished; needed before anything in
     /// an existing read-only folder is replaced.
     pub fn make_writable(&self) -> Result<()> {
@@ -441,15 +417,7 @@ impl Folder {
 
     pub(super) fn rename(&self, temporary: &[u8], name: &[u8]) -> Result<()> {
         let handle = self.handle()?;
-        if let Some(kept) = self.keeping() {
-            let new = self.raw_stat(temporary)?.ok_or_else(|| self.in_the_way(temporary))?;
-            match self.raw_stat(name)?.map(|old| Kind::of_mode(old.st_mode)) {
-                Some(Kind::Directory) => return Err(self.in_the_way(name)),
-                Some(_) => kept.set_aside(self, name, true)?,
-                None => {}
-            }
-            kept.note_new(self.path_of(name), Identity::of(&new))?;
-        }
+        self.keep_replaced(temporary, name)?;
         match rustix::fs::renameat(&*handle, temporary, &*handle, name) {
             Ok(()) => Ok(()),
             Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => Err(self.in_the_way(name)),

@@ -10,11 +10,11 @@ use std::io::{self, BufReader, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
-use super::handles::Identity;
 use crate::format::codec::{Put, Take};
 use crate::format::tree::{Metadata, Xattr, name_is_allowed};
 use crate::format::{FormatError, Result};
 use crate::limits;
+use crate::world::Time;
 
 /// Longest record, bytes: a long path and many attributes.
 const RECORD_LEN_MAX: usize = 16 << 20;
@@ -42,6 +42,8 @@ pub enum UndoRecord {
         device: u64,
         /// The new one's inode.
         inode: u64,
+        /// When that was made, for numbers of inodes are given again; zero where nobody knows.
+        born: Time,
     },
     /// The metadata of something changes; a folder's also by what is made in it.
     Metadata {
@@ -58,10 +60,6 @@ pub enum UndoRecord {
 }
 
 impl UndoRecord {
-    pub(super) fn made(path: Vec<u8>, new: Identity) -> Self {
-        Self::Made { path, device: new.device, inode: new.inode }
-    }
-
     /// As bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -74,10 +72,11 @@ impl UndoRecord {
                 begin(&mut out, 0, path);
                 out.put_varint(*number);
             }
-            Self::Made { path, device, inode } => {
+            Self::Made { path, device, inode, born } => {
                 begin(&mut out, 1, path);
                 out.put_varint(*device);
                 out.put_varint(*inode);
+                out.put_time(*born);
             }
             Self::Metadata { path, metadata } => {
                 begin(&mut out, 2, path);
@@ -103,7 +102,8 @@ impl UndoRecord {
             0 => Self::Aside { path, number: take.varint("number")? },
             1 => {
                 let device = take.varint("device")?;
-                Self::Made { path, device, inode: take.varint("inode")? }
+                let inode = take.varint("inode")?;
+                Self::Made { path, device, inode, born: take.time("time")? }
             }
             2 => Self::Metadata { path, metadata: decode_metadata(&mut take)? },
             3 => Self::Room { path },
@@ -232,11 +232,12 @@ mod tests {
 
     fn samples() -> Vec<UndoRecord> {
         let xattrs = vec![Xattr { name: b"user.a".to_vec(), value: b"\0\xff".to_vec() }];
+        let born = Time { seconds: -1, nanoseconds: 999_999_999 };
         let metadata = Metadata { mode: 0o2755, uid: 7, inode: 1 << 40, xattrs, ..<_>::default() };
         vec![
             UndoRecord::Metadata { path: Vec::new(), metadata },
             UndoRecord::Aside { path: b"a/\xff".to_vec(), number: 3 },
-            UndoRecord::Made { path: b"a/b".to_vec(), device: u64::MAX, inode: 5 },
+            UndoRecord::Made { path: b"a/b".to_vec(), device: u64::MAX, inode: 5, born },
             UndoRecord::Room { path: b"mnt".to_vec() },
         ]
     }

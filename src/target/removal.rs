@@ -59,20 +59,6 @@ impl Folder {
         }
     }
 
-    /// Moves a name, with all below it, to what is kept: how many things that were.
-    fn remove_kept(self: &Arc<Self>, name: &[u8]) -> Result<u64> {
-        let (Some(kept), Some(stat)) = (self.keeping(), self.raw_stat(name)?) else { return Ok(0) };
-        self.note()?;
-        // A directory that goes to another one must itself be writable.
-        if Kind::of_mode(stat.st_mode) == Kind::Directory
-            && let Some(child) = self.open_child(name, false, true)?
-        {
-            child.make_writable()?;
-        }
-        kept.set_aside(self, name, false)?;
-        Ok(1)
-    }
-
     pub(super) fn remove_directory(&self, name: &[u8]) -> Result<()> {
         match rustix::fs::unlinkat(&*self.handle()?, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),

@@ -18,7 +18,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
 use super::difference::{Kind, links, mtime};
@@ -27,6 +27,7 @@ use super::journal::{Journal, UndoRecord};
 use super::metadata::{Finishing, Handle};
 use super::{Folder, Result, Target, TargetError, xattrs};
 use crate::format::tree::{Metadata, Xattr};
+use crate::world::Time;
 
 /// A private directory is called like the temporary files of its run, with this behind it.
 const PREFIX: &[u8] = b".holdall-";
@@ -36,6 +37,9 @@ const RUN_LEN: usize = 8;
 const COUNT_LEN: usize = 16;
 const JOURNAL: &[u8] = b"journal";
 
+/// By the device number: the folder that has a private directory, and that directory.
+type Rooms = HashMap<u64, (Arc<Folder>, Arc<Folder>)>;
+
 /// What one run keeps.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -44,8 +48,7 @@ pub(super) struct Kept {
     /// The name of its private directories.
     name: Vec<u8>,
     journal: Journal,
-    /// By the device number: the folder that has a private directory, and that directory.
-    rooms: Mutex<HashMap<u64, (Arc<Folder>, Arc<Folder>)>>,
+    rooms: Mutex<Rooms>,
     count: AtomicU64,
 }
 
@@ -174,7 +177,7 @@ impl Kept {
         &self.name
     }
 
-    fn rooms(&self) -> MutexGuard<'_, HashMap<u64, (Arc<Folder>, Arc<Folder>)>> {
+    fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -191,8 +194,9 @@ impl Kept {
     }
 
     /// Notes something new, before it gets its name.
-    pub fn note_new(&self, path: Vec<u8>, new: Identity) -> Result<()> {
-        self.append(&UndoRecord::made(path, new))
+    pub fn note_new(&self, path: Vec<u8>, new: &Stat, born: Time) -> Result<()> {
+        let Identity { device, inode } = Identity::of(new);
+        self.append(&UndoRecord::Made { path, device, inode, born })
     }
 
     /// Moves what has the name into the private directory. What is about to be replaced keeps its
@@ -281,9 +285,9 @@ impl Kept {
                 folder.make_writable()?;
                 folder.remove_directory(&self.name)
             }
-            UndoRecord::Made { path, device, inode } => {
+            UndoRecord::Made { path, device, inode, born } => {
                 let new = Identity { device: *device, inode: *inode };
-                self.undo_made(path, new)
+                self.undo_made(path, new, *born)
             }
             UndoRecord::Aside { path, number } => self.undo_aside(path, *number),
         }
@@ -342,11 +346,11 @@ impl Kept {
         Ok(problems)
     }
 
-    fn undo_made(&self, path: &[u8], new: Identity) -> Result<()> {
+    fn undo_made(&self, path: &[u8], new: Identity, born: Time) -> Result<()> {
         let (names, name) = split(path);
         let Some(folder) = self.plain.folder(&names)? else { return Ok(()) };
         match folder.raw_stat(name)? {
-            Some(found) if Identity::of(&found) == new => {}
+            Some(found) if Identity::of(&found) == new && folder.born(name) == born => {}
             // It was not made after all, or somebody has put something else there.
             _ => return Ok(()),
         }
@@ -374,6 +378,71 @@ impl Kept {
         folder.make_writable()?;
         rustix::fs::renameat(&*room.handle()?, kept_name, &*folder.handle()?, name)
             .map_err(|errno| folder.error("put back", name, errno))
+    }
+}
+
+impl Folder {
+    /// What keeps what is there, if this run can be undone. In a folder that the run has made
+    /// nothing is kept: it is removed whole.
+    pub(super) fn keeping(&self) -> Option<&Kept> {
+        self.shared.kept.get().filter(|_| !self.made)
+    }
+
+    /// Before anything changes in the folder or about it, once.
+    pub(super) fn note(&self) -> Result<()> {
+        let Some(kept) = self.keeping() else { return Ok(()) };
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*noted {
+            kept.note(self.path(), &Handle::Open(&*self.handle()?))?;
+            *noted = true;
+        }
+        Ok(())
+    }
+
+    /// A name for something that is not finished.
+    pub(super) fn temporary_name(&self) -> Result<Vec<u8>> {
+        self.note()?;
+        Ok(self.shared.temporary_name())
+    }
+
+    /// Moves a name, with all below it, to what is kept: how many things that were.
+    pub(super) fn remove_kept(self: &Arc<Self>, name: &[u8]) -> Result<u64> {
+        let (Some(kept), Some(stat)) = (self.keeping(), self.raw_stat(name)?) else { return Ok(0) };
+        self.note()?;
+        // A directory that goes to another one must itself be writable.
+        if Kind::of_mode(stat.st_mode) == Kind::Directory
+            && let Some(child) = self.open_child(name, false, true)?
+        {
+            child.make_writable()?;
+        }
+        kept.set_aside(self, name, false)?;
+        Ok(1)
+    }
+
+    /// Before what has the temporary name gets the other one: what stands there is kept.
+    pub(super) fn keep_replaced(&self, temporary: &[u8], name: &[u8]) -> Result<()> {
+        let Some(kept) = self.keeping() else { return Ok(()) };
+        let gone = || TargetError::Exchanged { path: self.path_of(name) };
+        let new = self.raw_stat(temporary)?.ok_or_else(gone)?;
+        match self.raw_stat(name)?.map(|old| Kind::of_mode(old.st_mode)) {
+            Some(Kind::Directory) => return Err(self.in_the_way(name)),
+            Some(_) => kept.set_aside(self, name, true)?,
+            None => {}
+        }
+        kept.note_new(self.path_of(name), &new, self.born(temporary))
+    }
+
+    /// When something was made; zero where nobody knows.
+    pub(super) fn born(&self, name: &[u8]) -> Time {
+        let (flags, wanted) = (AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME);
+        let found = self.handle().ok().map(|at| rustix::fs::statx(&*at, name, flags, wanted));
+        match found {
+            Some(Ok(found)) if found.stx_mask & wanted.bits() != 0 => {
+                let time = found.stx_btime;
+                Time { seconds: time.tv_sec, nanoseconds: time.tv_nsec }
+            }
+            _ => Time::default(),
+        }
     }
 }
 
