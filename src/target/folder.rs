@@ -274,7 +274,7 @@ impl Folder {
         Ok(*self.default_acl.get_or_init(|| has))
     }
 
-    pub(super) fn drop_inherited_acl(&self, inherited: bool) -> Result<()> {
+    fn drop_inherited_acl(&self, inherited: bool) -> Result<()> {
         if inherited {
             let handle = self.handle()?;
             for name in [DEFAULT_ACL, ACCESS_ACL] {

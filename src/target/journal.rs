@@ -273,6 +273,26 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_on_a_damaged_record_is_left_out() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let open = || Journal::open(file.reopen().unwrap()).unwrap();
+        let journal = open();
+        let mut begins = vec![0];
+        for record in samples() {
+            journal.append(&record).unwrap();
+            begins.push(file.as_file().metadata().unwrap().len());
+        }
+        for at in 0..begins[4] {
+            let mut byte = [0];
+            file.as_file().read_exact_at(&mut byte, at).unwrap();
+            file.as_file().write_all_at(&[byte[0] ^ 1], at).unwrap();
+            let before = begins.iter().filter(|begin| **begin <= at).count() - 1;
+            assert_eq!(backwards(&open()), &samples()[..before], "{at}");
+            file.as_file().write_all_at(&byte, at).unwrap();
+        }
+    }
+
+    #[test]
     fn no_path_leads_out_of_the_target() {
         for path in ["..", "a/../b", "/a", "a//b", "a/", ".", "a/."] {
             let record = UndoRecord::Aside { path: path.into(), number: 0 };

@@ -446,13 +446,10 @@ impl Folder {
     }
 }
 
-/// Makes a private directory; nobody else gets in, whatever the folder gives to what is in it.
+/// Makes a private directory. An ACL that it inherits gives nobody more than its mode does.
 fn make_room(folder: &Arc<Folder>, name: &[u8]) -> Result<Arc<Folder>> {
     let made = rustix::fs::mkdirat(&*folder.handle()?, name, Mode::RWXU);
     made.map_err(|errno| folder.error("create the private directory", name, errno))?;
-    if let Some(room) = folder.child(name)? {
-        room.drop_inherited_acl(folder.has_default_acl()?)?;
-    }
     open_room(folder, name)?.ok_or_else(|| TargetError::Exchanged { path: folder.path_of(name) })
 }
 

@@ -63,7 +63,7 @@ fn a_cancelled_run_leaves_nothing_half_done() {
 }
 
 /// Runs a test once more with another program in front of it; false if that cannot be.
-fn again(test: &str, place: &Path, program: &str, args: &[&str]) -> bool {
+pub(super) fn again(test: &str, place: &Path, program: &str, args: &[&str]) -> bool {
     let output = Command::new(program)
         .args(args)
         .arg(place.join("tests"))
@@ -83,7 +83,7 @@ fn again(test: &str, place: &Path, program: &str, args: &[&str]) -> bool {
 }
 
 /// A directory with a copy of this program that everybody may run.
-fn place_for_all() -> tempfile::TempDir {
+pub(super) fn place_for_all() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     set_mode(directory.path(), 0o777);
     let program = directory.path().join("tests");

@@ -81,35 +81,81 @@ fn assert_as_before(target: &Path, before: &Whole, what: &str) {
     assert_eq!(after.1, before.1, "{what}");
 }
 
-#[test]
-fn whichever_call_fails_the_target_is_what_it_was() {
-    let (place, faulty, record) = changed();
+/// Lets every call of the storage fail, one after the other; the first run without a fault then
+/// succeeds. How many failed.
+fn fail_at_every_call(place: &Place, faulty: &Arc<Faulty>, record: &SnapshotRecord) -> u64 {
     let before = whole(&place.target(""));
-    let (mut failed, mut nth) = (0, 0);
-    loop {
-        nth += 1;
+    for nth in 1.. {
         let cache = tempfile::tempdir().unwrap();
         let repository = place.repo.open_on(faulty.clone(), cache.path());
-        faulty
-            .add(Fault::nth(&[Verb::Get, Verb::GetRange], nth, ErrorKind::Denied).times(u64::MAX));
+        let fault = Fault::nth(&[Verb::Get, Verb::GetRange], nth, ErrorKind::Denied);
+        faulty.add(fault.times(u64::MAX));
         let ahead = Ahead { chunks: 5, files: 3 };
-        let ended = run(&repository, &record, RestoreOptions { ahead, ..options(&place) });
+        let ended = run(&repository, record, RestoreOptions { ahead, ..options(place) });
         faulty.clear();
         match ended {
             Err(OpsError::RolledBack { whole, .. }) => assert!(whole, "{nth}"),
             Ok(said) if said.report.rolled_back => assert!(said.report.damage > 0),
             Ok(said) => {
                 said.assert_whole();
-                break;
+                return nth - 1;
             }
             // Before anything was changed.
             Err(_) => {}
         }
-        failed += 1;
         assert_as_before(&place.target(""), &before, &format!("call {nth}"));
     }
+    0
+}
+
+#[test]
+fn whichever_call_fails_the_target_is_what_it_was() {
+    let (place, faulty, record) = changed();
+    let failed = fail_at_every_call(&place, &faulty, &record);
     assert!(failed > 15, "{failed}");
     assert_same_tree(&place.source(""), &place.target(""));
+}
+
+#[test]
+fn without_root_it_is_the_same() {
+    if !is_root() {
+        return unprivileged();
+    }
+    let directory = ends::place_for_all();
+    let args = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let name = "restore::rollback::without_root_it_is_the_same";
+    if !ends::again(name, directory.path(), "setpriv", &args) {
+        cannot("setpriv");
+    }
+}
+
+/// Folders that may not be written in, changed and removed.
+fn unprivileged() {
+    let (mut place, faulty) = (Place::new(), Arc::new(Faulty::new(Arc::new(MemoryStorage::new()))));
+    place.repo = TestRepo::create(faulty.clone(), &small(), 1);
+    for name in ["d/f", "d/ro/f", "d/ro/new/f", "e/f"] {
+        fs::create_dir_all(place.source(name).parent().unwrap()).unwrap();
+        fs::write(place.source(name), noise(name.len() as u64, 50_000)).unwrap();
+    }
+    for name in ["d/ro/new", "d/ro", "e"] {
+        set_mode(&place.source(name), 0o555);
+    }
+    let record = place.backup();
+    for name in ["d/f", "d/ro/f", "d/ro/mine/deep/f", "e/mine/f"] {
+        fs::create_dir_all(place.target(name).parent().unwrap()).unwrap();
+        fs::write(place.target(name), "old").unwrap();
+    }
+    for name in ["d/ro/mine/deep", "d/ro/mine", "d/ro", "e/mine", "e", "d"] {
+        set_mode(&place.target(name), 0o555);
+    }
+    assert!(fail_at_every_call(&place, &faulty, &record) > 3);
+    assert_same_tree(&place.source(""), &place.target(""));
+    // So that the directories can be removed by their owner.
+    for root in [place.source(""), place.target("")] {
+        for name in ["d/ro", "d/ro/new", "e"] {
+            set_mode(&root.join(name), 0o755);
+        }
+    }
 }
 
 #[test]
