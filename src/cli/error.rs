@@ -15,6 +15,7 @@ use crate::pack::PackError;
 use crate::repo::RepoError;
 use crate::source::SourceError;
 use crate::storage::{ErrorKind, StorageError};
+use crate::target::TargetError;
 use crate::text::{self, TextError};
 use crate::tree::TreeError;
 
@@ -338,9 +339,17 @@ impl From<OpsError> for Failure {
             }
             OpsError::Target { path, source } => {
                 let path = text::escape(&path);
-                let source = text::escape(source.to_string().as_bytes());
-                Self::new(Exit::Failed, format!("the target {path}: {source}"))
-                    .hint("name another one with --target, or check its permissions")
+                let said = text::escape(source.to_string().as_bytes());
+                let hint = match source {
+                    TargetError::Unfinished { path } => format!(
+                        "`holdall restore --undo` puts it back; to keep it, remove {} there",
+                        text::escape(&path)
+                    ),
+                    TargetError::AtWork { .. } => "wait until it has ended".into(),
+                    _ => "name another one with --target, or check its permissions".into(),
+                };
+                Self::new(Exit::Failed, format!("the target {path}: {said}"))
+                    .hint(hint)
                     .object(path)
             }
             OpsError::TargetFull { .. } => Self::new(Exit::Failed, error.to_string())
@@ -354,6 +363,10 @@ impl From<OpsError> for Failure {
             OpsError::NothingRead { .. } | OpsError::Stream { .. } => {
                 Self::new(Exit::Failed, error.to_string()).hint("no snapshot was stored")
             }
+            OpsError::RolledBack { whole, source } => Self::from(*source).hint(match whole {
+                true => "the target was put back to what it was before",
+                false => "not everything was put back: `holdall restore --undo` tries it again",
+            }),
             OpsError::Cancelled => Self::new(Exit::Interrupted, "interrupted"),
         }
     }

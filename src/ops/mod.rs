@@ -121,6 +121,14 @@ pub enum OpsError {
         /// How many there are.
         count: u64,
     },
+    /// A restore that is all or nothing failed.
+    #[error("{source}")]
+    RolledBack {
+        /// Whether the target is what it was before; else something could not be put back.
+        whole: bool,
+        /// Why it failed.
+        source: Box<OpsError>,
+    },
     /// It was asked to stop.
     #[error("stopped before the end")]
     Cancelled,

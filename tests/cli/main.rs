@@ -15,5 +15,6 @@ mod interrupt;
 mod key;
 mod output;
 mod restore;
+mod rollback;
 mod snapshots;
 mod tag;
