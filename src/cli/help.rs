@@ -22,6 +22,7 @@ const GUIDES: &[Guide] = &[
     Guide("times", "how times and sizes are written", include_str!("help/times.txt")),
     Guide("keys", "passwords, key files, recovery codes", include_str!("help/keys.txt")),
     Guide("environment", "variables, files and directories", include_str!("help/environment.txt")),
+    Guide("config", "what is the same every time, in a file", include_str!("help/config.txt")),
     Guide("exit-codes", "what the exit codes mean", include_str!("help/exit-codes.txt")),
     Guide("json", "what --json answers", include_str!("help/json.txt")),
 ];

@@ -16,9 +16,17 @@ fn without_a_command_help_is_shown() {
 fn guides_and_help_of_commands() {
     let dir = Dir::new();
     let overview = dir.run(["help"]).ok().stdout;
-    for guide in
-        ["start", "snapshots", "patterns", "times", "keys", "environment", "exit-codes", "json"]
-    {
+    for guide in [
+        "start",
+        "snapshots",
+        "patterns",
+        "times",
+        "keys",
+        "environment",
+        "config",
+        "exit-codes",
+        "json",
+    ] {
         assert!(overview.contains(&format!("\n  {guide} ")), "{guide}");
         let text = dir.run(["help", guide]).ok().stdout;
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{guide}");

@@ -3,6 +3,7 @@
 
 mod backup;
 mod check;
+mod config;
 mod copy;
 mod dir;
 mod errors;
@@ -13,6 +14,7 @@ mod help;
 mod init;
 mod interrupt;
 mod key;
+mod limits;
 mod output;
 mod restore;
 mod rollback;
