@@ -270,9 +270,11 @@ impl From<CryptoError> for Failure {
             CryptoError::WrongSecret => Exit::WrongSecret,
             CryptoError::RecoveryCode | CryptoError::KeyFile => Exit::WrongSecret,
             CryptoError::LastSlot | CryptoError::Missing { .. } => Exit::Failed,
-            CryptoError::Tag | CryptoError::Cost | CryptoError::Bundle | CryptoError::Pin => {
-                Exit::Damage
-            }
+            CryptoError::Tag
+            | CryptoError::Cost
+            | CryptoError::Bundle
+            | CryptoError::Pin
+            | CryptoError::PublicKey => Exit::Damage,
         };
         let failure = Self::new(exit, error.to_string());
         match error {

@@ -199,7 +199,7 @@ fn open(slot: &Slot, secret: &Secret) -> Result<KeyRing, CryptoError> {
         return Err(CryptoError::WrongSecret);
     }
     let head = slot.encode_head();
-    open_from_slot(&key.unwrap(&slot.wrapped, &head)?, &slot.bundle, &head)
+    open_from_slot(&key.unwrap(&slot.wrapped, &slot.public, &head)?, &slot.bundle, &head)
 }
 
 #[cfg(test)]
