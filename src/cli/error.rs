@@ -190,12 +190,10 @@ impl From<RepoError> for Failure {
                     .object(location)
             }
             RepoError::Unreadable { location, source } => unreadable(&location, &source),
-            RepoError::WrongSecret { location } => {
+            RepoError::WrongSecret { location, untried } => {
                 let location = text::escape(location.as_bytes());
-                Self::new(
-                    Exit::WrongSecret,
-                    format!("wrong password or key for the repository at {location}"),
-                )
+                let shown = RepoError::WrongSecret { location: location.clone(), untried };
+                Self::new(Exit::WrongSecret, shown.to_string())
                 .hint("see `holdall help environment` for where passwords and keys are looked for")
                 .object(location)
             }

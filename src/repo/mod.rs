@@ -11,6 +11,7 @@ mod reader;
 mod session;
 mod slots;
 mod snapshots;
+mod unlock;
 
 pub use create::CreateOptions;
 pub use epochs::{Epoch, EpochState};
@@ -27,7 +28,7 @@ use crate::crypto::{CryptoError, KeyRing};
 use crate::format::FormatError;
 use crate::format::config::Config;
 use crate::format::pack::pack_of_key;
-use crate::id::{ChunkId, ClientId, FrameId, PackId, PrefixError, SnapshotId};
+use crate::id::{ChunkId, ClientId, FrameId, PackId, PrefixError, RepositoryId, SnapshotId};
 use crate::index::{Index, IndexError, Refreshed};
 use crate::object::{ObjectError, Sealer};
 use crate::pack::{FrameOpener, PackError};
@@ -58,10 +59,18 @@ pub enum RepoError {
         source: FormatError,
     },
     /// None of the given secrets opens a slot.
-    #[error("wrong password or key for the repository at {location}")]
+    #[error("wrong password or key for the repository at {location}{}", match .untried {
+        0 => String::new(),
+        untried => format!(
+            "; {untried} of its key slots were not tried, as that would cost too much: \
+             remove those that are nobody's"
+        ),
+    })]
     WrongSecret {
         /// Where.
         location: String,
+        /// So many slots were not tried: more than somebody's own slots ever cost.
+        untried: usize,
     },
     /// The configuration, or a slot, was tampered with.
     #[error("{key} is damaged or was tampered with: {source}")]
@@ -120,6 +129,13 @@ pub struct Environment {
     pub process: u32,
     /// Threads for compressing and sealing.
     pub threads: usize,
+}
+
+impl Environment {
+    /// The same for one repository: a cache directory serves several.
+    fn of(self, repository: &RepositoryId) -> Self {
+        Self { cache: self.cache.join(repository.to_hex()), ..self }
+    }
 }
 
 /// An open repository. Shared by all threads that work on it.
