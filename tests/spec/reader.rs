@@ -2194,7 +2194,18 @@ fn frames_vector(shared: &Value, case: &Value) -> Outcome {
     let (frame, family) = (bytes(case, "frame")?, array(case, "family")?);
     let (header, plain) = unseal_frame(&ring_of(shared)?, &family, &frame)?;
     let body = decode_frame_body(&plain)?;
-    let base = body.base.and_then(|id| bytes(&case["bases"], &hex(&id)).ok());
+    let stored = |id| bytes(&case["base_frames"], &hex(id)).ok();
+    let base = match body.base {
+        Some(id) if let Ok(chunks) = bytes(&case["bases"], &hex(&id)) => Some(chunks),
+        Some(id) if let Some(frame) = stored(&id) => {
+            let (base, plain) = unseal_frame(&ring_of(shared)?, &family, &frame)?;
+            ensure(base.id == id && base.kind == header.kind, "id or kind of a base")?;
+            let base = decode_frame_body(&plain)?;
+            ensure(base.codec != 2, "a base that is a delta itself")?;
+            Some(base.chunks(None)?)
+        }
+        _ => None,
+    };
     let lens = body.lens.clone();
     let decoded = body.chunks(base.as_deref())?;
     let mut input = Input::new(&decoded);
@@ -2315,7 +2326,12 @@ fn trees_vector(list: &str, case: &Value) -> Outcome {
             let previous = bytes(case, "previous").ok();
             decode_entries(&chunk, previous.as_deref())?.iter().map(entry_json).collect()
         }
-        "lists" => list_json(&decode_list_chunk(&chunk, number(case, "depth")? as u8, true)?),
+        "lists" => {
+            let found = decode_list_chunk(&chunk, number(case, "depth")? as u8, true)?;
+            let same = string(case, "len").is_ok_and(|len| len == found.len().to_string());
+            ensure(same, "sum of a list")?;
+            list_json(&found)
+        }
         _ => return Ok(None),
     }))
 }
@@ -2385,7 +2401,7 @@ fn sessions_vector(list: &str, case: &Value) -> Outcome {
     let payload = bytes(case, "hex")?;
     let mut input = Input::new(&payload);
     Ok(Some(match list {
-        "sessions" => {
+        "sessions" | "fences" => {
             let session = decode_session(&payload)?;
             json!({
                 "client": hex(&session.client),
