@@ -236,24 +236,26 @@ impl Repository {
 
     /// Opens a frame's stored bytes, fetching its base where it is a delta.
     pub fn open_frame(&self, bytes: Vec<u8>) -> Result<crate::pack::OpenedFrame, PackError> {
-        self.opener.open(self.keys(), bytes, |base| self.base_plain(base))
+        self.opener.open(self.keys(), bytes, |base| self.open_base(base))
     }
 
-    fn base_plain(&self, id: &FrameId) -> Result<Vec<u8>, PackError> {
+    fn open_base(&self, id: &FrameId) -> Result<crate::pack::OpenedFrame, PackError> {
         let places = self.with_index(|index| index.frame_locations(id));
         let places = places.ok().and_then(Result::ok).unwrap_or_default();
+        let mut last = PackError::NoBase(*id);
         for (pack, number) in places {
             let Some(frame) = pack.frames.get(number) else { continue };
             let read = |offset, len| crate::pack::read_frame(&*self.storage, &pack.id, offset, len);
-            let Ok(bytes) = read(frame.offset, frame.stored_len) else { continue };
-            // A base is never a delta itself, so this ends after one step.
-            let no_base = |id: &FrameId| Err(PackError::NoBase(*id));
-            match self.opener.open(self.keys(), bytes, no_base) {
-                Ok(opened) if opened.id == *id => return Ok(opened.plain),
-                _ => {}
+            let opened = read(frame.offset, frame.stored_len)
+                .and_then(|bytes| self.opener.open_base(self.keys(), bytes));
+            match opened {
+                Ok(opened) if opened.id == *id => return Ok(opened),
+                Ok(_) => last = PackError::Misplaced(*id),
+                Err(PackError::Storage(error)) if error.is_not_found() => {}
+                Err(error) => last = error,
             }
         }
-        Err(PackError::NoBase(*id))
+        Err(last)
     }
 
     /// Every pack that is listed and that no segment names: their own trailers are asked, so that
