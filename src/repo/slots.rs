@@ -214,7 +214,8 @@ mod tests {
         storage.put(&slot_key(&SlotId([9; 32])), &[&object]).unwrap();
         assert_eq!(repository.slots().unwrap().len(), 2);
         storage.delete(&slot_key(&first.id)).unwrap();
-        Repository::open(storage.clone(), world, environment(), &[one.secret.clone()]).unwrap();
+        Repository::open(storage.clone(), world, environment(), std::slice::from_ref(&one.secret))
+            .unwrap();
         storage.put(&slot_key(&first.id), &[&object]).unwrap();
         repository.remove_slot(&first.id.to_hex()).unwrap();
         let mut left = 0;
