@@ -215,11 +215,15 @@ impl Context {
     pub fn open_with(&self, path: &Path, sources: &Sources) -> Result<Arc<Repository>> {
         let storage = self.storage(path)?;
         let environment = self.environment();
-        let attempt = |secrets: &[Secret]| {
+        let mut left = 0;
+        let mut attempt = |secrets: &[Secret]| {
             let world = self.world.clone();
             match Repository::open(storage.clone(), world, environment.clone(), secrets) {
                 Ok(repository) => Ok(Some(Arc::new(repository))),
-                Err(RepoError::WrongSecret { .. }) => Ok(None),
+                Err(RepoError::WrongSecret { untried, .. }) => {
+                    left = untried;
+                    Ok(None)
+                }
                 Err(error) => Err(Failure::from(error)),
             }
         };
@@ -256,7 +260,7 @@ impl Context {
                 .hint("see `holdall help environment`")
                 .object(text::escape(location.as_bytes())));
         }
-        Err(RepoError::WrongSecret { location }.into())
+        Err(RepoError::WrongSecret { location, untried: left }.into())
     }
 
     /// A failure with the repository's place, where its object alone does not say enough.

@@ -191,12 +191,10 @@ impl From<RepoError> for Failure {
                     .object(location)
             }
             RepoError::Unreadable { location, source } => unreadable(&location, &source),
-            RepoError::WrongSecret { location } => {
+            RepoError::WrongSecret { location, untried } => {
                 let location = text::escape(location.as_bytes());
-                Self::new(
-                    Exit::WrongSecret,
-                    format!("wrong password or key for the repository at {location}"),
-                )
+                let shown = RepoError::WrongSecret { location: location.clone(), untried };
+                Self::new(Exit::WrongSecret, shown.to_string())
                 .hint("see `holdall help environment` for where passwords and keys are looked for")
                 .object(location)
             }
@@ -271,9 +269,11 @@ impl From<CryptoError> for Failure {
             CryptoError::WrongSecret => Exit::WrongSecret,
             CryptoError::RecoveryCode | CryptoError::KeyFile => Exit::WrongSecret,
             CryptoError::LastSlot | CryptoError::Missing { .. } => Exit::Failed,
-            CryptoError::Tag | CryptoError::Cost | CryptoError::Bundle | CryptoError::Pin => {
-                Exit::Damage
-            }
+            CryptoError::Tag
+            | CryptoError::Cost
+            | CryptoError::Bundle
+            | CryptoError::Pin
+            | CryptoError::PublicKey => Exit::Damage,
         };
         let failure = Self::new(exit, error.to_string());
         match error {

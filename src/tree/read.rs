@@ -107,11 +107,7 @@ impl Leaves {
         if let Some(lists) = &mut self.lists {
             lists.push(id);
         }
-        let list = self.reader.read(&id, |bytes| Refs::decode_chunk(bytes, depth))?;
-        if list.len() != len {
-            let source = FormatError::Bad("length of a list");
-            return Err(TreeError::Format { id, source });
-        }
+        let list = self.reader.read(&id, |bytes| Refs::decode_chunk(bytes, depth, len))?;
         self.levels.push((depth, list.refs.into()));
         Ok(())
     }
