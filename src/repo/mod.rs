@@ -26,6 +26,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::crypto::{CryptoError, KeyRing};
 use crate::format::FormatError;
 use crate::format::config::Config;
+use crate::format::frame::ChunkKind;
 use crate::format::pack::pack_of_key;
 use crate::id::{ChunkId, ClientId, FrameId, PackId, PrefixError, SnapshotId};
 use crate::index::{Index, IndexError, Refreshed};
@@ -153,6 +154,14 @@ impl Repository {
     /// Its keys, as far as the slot gives them.
     pub fn keys(&self) -> &KeyRing {
         &self.sealer.keys
+    }
+
+    /// The name of a chunk.
+    pub fn chunk_id(&self, kind: ChunkKind, plain: &[u8]) -> ChunkId {
+        match kind {
+            ChunkKind::Data => self.keys().data_id(plain),
+            ChunkKind::Tree => self.keys().tree_id(plain),
+        }
     }
 
     /// Seals and opens its objects.
