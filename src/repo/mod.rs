@@ -28,7 +28,7 @@ use crate::format::FormatError;
 use crate::format::config::Config;
 use crate::format::frame::ChunkKind;
 use crate::format::pack::pack_of_key;
-use crate::id::{ChunkId, ClientId, FrameId, PackId, PrefixError, SnapshotId};
+use crate::id::{ChunkId, ClientId, FrameId, PackId, SnapshotId};
 use crate::index::{Index, IndexError, Refreshed};
 use crate::object::{ObjectError, Sealer};
 use crate::pack::{FrameOpener, PackError};
@@ -101,9 +101,6 @@ pub enum RepoError {
     /// A key that is needed is not given by this slot, or the last slot was to be removed.
     #[error(transparent)]
     Key(#[from] CryptoError),
-    /// A name for a snapshot or slot that names none, or several.
-    #[error(transparent)]
-    Prefix(#[from] PrefixError),
 }
 
 /// Who works on the repository, and with what.
