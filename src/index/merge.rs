@@ -1,6 +1,6 @@
 //! Several runs, and perhaps the delta, made into one; and a pass over all chunks in order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use redb::Durability;
 use super::delta::Delta;
 use super::run::{
     CACHE_LEN, CHUNKS, FACTS, LAYOUT, PACKS, ROW_START_LEN, Run, SUFFIX, cache_error, encode_pack,
-    encode_row, key_bits, row_key,
+    encode_row, encode_segments, key_bits, row_key,
 };
 use super::{Chunk, ChunkRow, IndexError, PackRow};
 use crate::format::codec::Put;
@@ -65,14 +65,14 @@ fn row_id_of_errors() -> crate::id::ChunkId {
 /// New numbers for the packs of all inputs; a pack that several inputs know gets one.
 struct Packs {
     numbers: Vec<Vec<Option<u32>>>,
-    seen: HashMap<PackId, ()>,
+    seen: HashSet<PackId>,
     count: u32,
 }
 
 impl Packs {
     /// The pack's new number, or `None` when it is known already.
     fn number(&mut self, input: usize, id: &PackId) -> Option<u32> {
-        let fresh = self.seen.insert(*id, ()).is_none();
+        let fresh = self.seen.insert(*id);
         let number = fresh.then_some(self.count);
         self.count += u32::from(fresh);
         if let Some(numbers) = self.numbers.get_mut(input) {
@@ -133,7 +133,7 @@ fn write_packs(
     delta: Option<&Delta>,
 ) -> Result<Packs, WriteError> {
     let mut table = write.open_table(PACKS)?;
-    let mut packs = Packs { numbers: Vec::new(), seen: HashMap::new(), count: 0 };
+    let mut packs = Packs { numbers: Vec::new(), seen: HashSet::new(), count: 0 };
     let mut failed = None;
     let mut put = |packs: &mut Packs, input, pack: &Arc<PackRow>| {
         if let Some(number) = packs.number(input, &pack.id) {
@@ -187,13 +187,12 @@ fn write_chunks(
     if !value.is_empty() {
         table.insert(key, value.as_slice())?;
     }
-    let segments: BTreeSet<SegmentId> = runs
+    let segments: BTreeMap<SegmentId, u32> = runs
         .iter()
         .flat_map(|run| run.segments())
         .chain(delta.into_iter().flat_map(|delta| delta.segments()))
-        .copied()
+        .map(|(id, packs)| (*id, *packs))
         .collect();
-    let segments: Vec<u8> = segments.iter().flat_map(|id| id.0).collect();
     let mut counts = Vec::new();
     counts.put_u64(count);
     counts.put_u32(packs.count);
@@ -201,7 +200,7 @@ fn write_chunks(
     let mut facts = write.open_table(FACTS)?;
     facts.insert("layout", LAYOUT)?;
     facts.insert("counts", counts.as_slice())?;
-    facts.insert("segments", segments.as_slice())?;
+    facts.insert("segments", encode_segments(&segments).as_slice())?;
     Ok(())
 }
 
