@@ -14,7 +14,7 @@ use super::run::{
 };
 use super::{Chunk, ChunkRow, IndexError, PackRow};
 use crate::format::codec::Put;
-use crate::id::{PackId, SegmentId};
+use crate::id::{ChunkId, PackId, SegmentId};
 
 type Rows<'a> = Box<dyn Iterator<Item = Result<(u64, ChunkRow), IndexError>> + 'a>;
 
@@ -35,31 +35,24 @@ impl<'a> Merged<'a> {
     }
 
     fn next(&mut self) -> Result<Option<(usize, u64, ChunkRow)>, IndexError> {
-        let mut least = None;
+        let mut least: Option<(usize, ChunkId)> = None;
         for (number, stream) in self.streams.iter_mut().enumerate() {
             match stream.peek() {
                 Some(Ok((_, row))) if least.is_none_or(|(_, id)| row.id < id) => {
                     least = Some((number, row.id));
                 }
+                // No row is told before it.
                 Some(Err(_)) => {
-                    least = Some((number, row_id_of_errors()));
+                    least = Some((number, ChunkId::default()));
                     break;
                 }
                 _ => {}
             }
         }
         let Some((number, _)) = least else { return Ok(None) };
-        let stream = self.streams.get_mut(number);
-        match stream.and_then(Iterator::next).transpose()? {
-            Some((at, row)) => Ok(Some((number, at, row))),
-            None => Ok(None),
-        }
+        let next = self.streams.get_mut(number).and_then(Iterator::next).transpose()?;
+        Ok(next.map(|(at, row)| (number, at, row)))
     }
-}
-
-/// Errors come out first.
-fn row_id_of_errors() -> crate::id::ChunkId {
-    crate::id::ChunkId::default()
 }
 
 /// New numbers for the packs of all inputs; a pack that several inputs know gets one.
@@ -216,27 +209,23 @@ pub(super) fn each_chunk(runs: &[Run], each: &mut dyn FnMut(&Chunk)) -> Result<(
         packs += run.pack_count();
     }
     let mut merged = Merged::new(runs, None)?;
-    let mut current: Option<Chunk> = None;
+    // One for all of them: there may be a hundred million.
+    let mut chunk = Chunk { id: ChunkId::default(), number: 0, len: 0, packs: Vec::new() };
     while let Some((input, at, row)) = merged.next()? {
         let starts = chunk_starts.get(input).zip(pack_starts.get(input));
         let Some((chunk_start, pack_start)) = starts else { continue };
-        let place = (pack_start + row.pack, row.frame);
-        match &mut current {
-            // The first stream that has it is the one that `number` looks into first.
-            Some(chunk) if chunk.id == row.id => chunk.packs.push(place),
-            other => {
-                if let Some(done) = other.take() {
-                    each(&done);
-                }
-                *other = Some(Chunk {
-                    id: row.id,
-                    number: chunk_start + at,
-                    len: row.len,
-                    packs: vec![place],
-                });
+        if chunk.id != row.id || chunk.packs.is_empty() {
+            if !chunk.packs.is_empty() {
+                each(&chunk);
+                chunk.packs.clear();
             }
+            // The first stream that has it is the one that `number` looks into first.
+            (chunk.id, chunk.number, chunk.len) = (row.id, chunk_start + at, row.len);
         }
+        chunk.packs.push((pack_start + row.pack, row.frame));
     }
-    current.iter().for_each(each);
+    if !chunk.packs.is_empty() {
+        each(&chunk);
+    }
     Ok(())
 }

@@ -36,10 +36,10 @@ pub struct MetadataChange {
 impl MetadataChange {
     /// What differs between two.
     pub fn between(before: &Metadata, after: &Metadata) -> Self {
-        let owner = |m: &Metadata| (m.uid, m.gid, m.user.clone(), m.group.clone());
         Self {
             mode: before.mode != after.mode,
-            owner: owner(before) != owner(after),
+            owner: (before.uid, before.gid, &before.user, &before.group)
+                != (after.uid, after.gid, &after.user, &after.group),
             mtime: before.mtime != after.mtime,
             xattrs: before.xattrs != after.xattrs,
         }

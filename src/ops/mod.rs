@@ -137,6 +137,14 @@ fn lost(what: &[u8], error: TreeError) -> Result<Problem, OpsError> {
     }
 }
 
+/// Whether it may work when tried again: nothing is damaged, and nothing is to be passed over.
 fn is_passing(error: &PackError) -> bool {
     matches!(error, PackError::Storage(error) if error.kind == ErrorKind::Transient)
+}
+
+/// Whether the storage failed in any way: who removes things takes nothing that it says for
+/// damage, not even what a reader passes over.
+fn is_outage(error: &PackError) -> bool {
+    matches!(error, PackError::Storage(error)
+        if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Corrupt))
 }
