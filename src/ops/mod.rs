@@ -22,7 +22,6 @@ pub mod stats;
 pub mod tag;
 pub mod walk;
 
-use crate::id::PrefixError;
 use crate::index::IndexError;
 use crate::pack::PackError;
 use crate::progress::Problem;
@@ -51,19 +50,11 @@ pub enum OpsError {
     /// The policy keeps nothing, so it would remove everything.
     #[error(transparent)]
     Retention(#[from] retention::RetentionError),
-    /// Nothing that was asked for could be read, so there is nothing to take a snapshot of.
-    #[error("nothing could be read: {}: {why}", crate::text::escape(path))]
-    NothingRead {
-        /// The first path, raw.
+    /// The source cannot be read: nothing of what was asked for, or a stream not to its end.
+    #[error("cannot read {}: {why}", crate::text::escape(path))]
+    Source {
+        /// The first path, or the stream's name in the snapshot; raw.
         path: Vec<u8>,
-        /// Why.
-        why: String,
-    },
-    /// A stream ended before its end, or the command that writes it failed.
-    #[error("{}: {why}", crate::text::escape(name))]
-    Stream {
-        /// The file's name in the snapshot, raw.
-        name: Vec<u8>,
         /// Why.
         why: String,
     },
@@ -83,19 +74,13 @@ pub enum OpsError {
         /// What the system said.
         source: TargetError,
     },
-    /// A path that the snapshot does not have.
+    /// A path that the snapshot does not have, or that is not what was asked for.
     #[error("{}: {source}", crate::text::escape(path))]
     Path {
         /// What was asked for, raw.
         path: Vec<u8>,
-        /// Why it is not there.
+        /// Why it cannot be taken.
         source: TreeError,
-    },
-    /// Only a file has content to be written by itself.
-    #[error("{} is no regular file", crate::text::escape(path))]
-    NotAFile {
-        /// What was asked for, raw.
-        path: Vec<u8>,
     },
     /// What takes the output took no more of it.
     #[error("writing the output: {0}")]
@@ -146,12 +131,6 @@ impl From<StorageError> for OpsError {
     }
 }
 
-impl From<PrefixError> for OpsError {
-    fn from(error: PrefixError) -> Self {
-        Self::Repo(error.into())
-    }
-}
-
 /// What a part of a stored tree that cannot be read means: damage that is told and passed over,
 /// or the end of the run, because the storage gives no clear answer about anything.
 fn lost(what: &[u8], error: TreeError) -> Result<Problem, OpsError> {
@@ -166,6 +145,14 @@ fn lost(what: &[u8], error: TreeError) -> Result<Problem, OpsError> {
     }
 }
 
+/// Whether it may work when tried again: nothing is damaged, and nothing is to be passed over.
 fn is_passing(error: &PackError) -> bool {
     matches!(error, PackError::Storage(error) if error.kind == ErrorKind::Transient)
+}
+
+/// Whether the storage failed in any way: who removes things takes nothing that it says for
+/// damage, not even what a reader passes over.
+fn is_outage(error: &PackError) -> bool {
+    matches!(error, PackError::Storage(error)
+        if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Corrupt))
 }
