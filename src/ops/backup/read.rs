@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 
 use super::collect::Item;
+use super::links::Shared;
 use crate::chunker::Chunker;
 use crate::crypto::KeyRing;
 use crate::format::tree::Metadata;
@@ -49,6 +50,8 @@ pub(super) struct ToRead {
     pub stat: Stat,
     /// What its entry will say.
     pub metadata: Metadata,
+    /// What it shares with its other names.
+    pub shared: Option<Shared>,
 }
 
 /// What was read of a small file.
@@ -93,20 +96,23 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     /// Works until there are no more jobs.
     pub fn work(&self, jobs: &Receiver<Job>) {
-        for job in jobs {
-            match job {
-                Job::Batch(items, done) => {
-                    let mut buffer = Vec::with_capacity(expected_len(&items));
-                    let items = items.into_iter().map(|item| match item {
-                        Item::Read(file) => Item::File(Box::new(self.small(*file, &mut buffer))),
-                        other => other,
-                    });
-                    let items = items.collect();
-                    // Nobody waits any more when the run was ended.
-                    let _ = done.send((buffer, items));
-                }
-                Job::Large(file, blocks) => _ = self.large(*file, &blocks),
+        jobs.iter().for_each(|job| self.job(job));
+    }
+
+    /// Does one job.
+    pub fn job(&self, job: Job) {
+        match job {
+            Job::Batch(items, done) => {
+                let mut buffer = Vec::with_capacity(expected_len(&items));
+                let items = items.into_iter().map(|item| match item {
+                    Item::Read(file) => Item::File(Box::new(self.small(*file, &mut buffer))),
+                    other => other,
+                });
+                let items = items.collect();
+                // Nobody waits any more when the run was ended.
+                let _ = done.send((buffer, items));
             }
+            Job::Large(file, blocks) => _ = self.large(*file, &blocks),
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::Sender;
 
 use super::collect::{self, Item, Work};
+use super::links::{Links, Name};
 use super::paths::Node;
 use super::read::{BLOCK_LEN, Job, ToRead};
 use super::{BackupOptions, Problems};
@@ -56,6 +57,7 @@ pub(super) struct Walk<'a> {
     presence: Option<Presence>,
     trees: TreeReader,
     owners: Owners,
+    links: Links,
     now: Time,
     statistics: Statistics,
     problems: &'a Mutex<Problems>,
@@ -91,6 +93,7 @@ impl<'a> Walk<'a> {
             presence,
             trees: TreeReader::new(repository),
             owners: Owners::new(),
+            links: Links::default(),
             now: repository.world().now(),
             statistics: Statistics::default(),
             problems,
@@ -311,13 +314,8 @@ impl<'a> Walk<'a> {
                 Some(level) => level.path.clone(),
                 None => Arc::from(chain.path()),
             };
-            return self.read(ToRead {
-                directory,
-                name: name.to_vec(),
-                parent_path,
-                stat,
-                metadata,
-            });
+            let (name, shared) = (name.to_vec(), None);
+            return self.read(ToRead { directory, name, parent_path, stat, metadata, shared });
         }
         let kind = match stat.kind {
             Kind::Symlink => match directory.read_link(name) {
@@ -526,8 +524,16 @@ impl<'a> Walk<'a> {
         self.batch(item)
     }
 
-    fn read(&mut self, file: ToRead) -> Result<(), OpsError> {
+    fn read(&mut self, mut file: ToRead) -> Result<(), OpsError> {
         self.differs()?;
+        match self.links.name(&file.stat) {
+            Name::Only => {}
+            Name::First(shared) => file.shared = Some(shared),
+            Name::Another(shared) => {
+                file.shared = Some(shared);
+                return self.batch(Item::Another(Box::new(file)));
+            }
+        }
         if file.stat.size >= LARGE_LEN {
             self.flush()?;
             let (job, work) = collect::large(file);
