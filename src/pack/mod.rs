@@ -5,7 +5,7 @@ mod frame;
 mod reader;
 
 pub use builder::{FinishedPack, PackBuilder};
-pub use frame::{FrameOpener, FrameSealer, OpenedFrame, PlainFrame, SealedFrame};
+pub use frame::{FrameOpener, FrameSealer, OpenedFrame, PlainFrame, SealedFrame, is_outdated};
 pub use reader::{read_frame, read_trailer, scan_frames};
 
 use crate::compress::CompressError;

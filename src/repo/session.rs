@@ -179,6 +179,12 @@ impl Session {
         self.take_stored()
     }
 
+    /// Adds a frame that is sealed anew under the name that it has elsewhere (P3).
+    pub fn add_plain_frame(&mut self, frame: PlainFrame) -> Result<(), RepoError> {
+        self.pipeline.send(frame)?;
+        self.take_stored()
+    }
+
     fn close_frame(&mut self, slot: usize) -> Result<(), RepoError> {
         if let Some(frame) = self.open[slot].take() {
             self.pipeline.send(frame)?;

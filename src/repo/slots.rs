@@ -1,5 +1,7 @@
 //! Key slots: adding, listing, removing. Format: `format-spec/03-keys.md`.
 
+use std::collections::HashMap;
+
 use super::{Environment, RepoError, Repository, unlock};
 use crate::crypto::{
     CryptoError, KeyRing, PasswordCost, Secret, SlotKey, WRAPPED_LEN, seal_to_slot,
@@ -32,48 +34,113 @@ pub struct SlotRecord {
     pub kind: SlotKind,
     /// What it says about itself.
     pub about: SlotAbout,
+    /// Whether it gives all keys that are used now; `None` where it does not say.
+    pub is_current: Option<bool>,
 }
 
 impl Repository {
     /// Adds a slot; any that is there stays.
     pub fn add_slot(&self, slot: &NewSlot) -> Result<SlotId, RepoError> {
-        let (found, limit) = (names(self.storage())?.len() as u64 + 1, limits::SLOTS_MAX as u64);
-        if found > limit {
-            let what = "number of key slots";
-            return Err(RepoError::TooMuch(FormatError::TooLarge { what, found, limit }));
+        leave_room(names(self.storage())?.len() as u64 + 1)?;
+        let id = store(self.storage(), self.world(), self.sealer(), self.environment(), slot)?;
+        // Either a rotation that is at work sees the new slot when it looks for the last time
+        // whether every slot has the new keys, or what it has stored before that is seen here.
+        let (found, _) = self.read_slots()?;
+        if found.iter().any(|found| !self.keys().has_all(&found.about.keys)) {
+            self.storage().delete(&slot_key(&id))?;
+            return Err(CryptoError::Changed.into());
         }
-        store(self.storage(), self.world(), self.sealer(), self.environment(), slot)
+        Ok(id)
     }
 
-    /// Every slot that belongs to this repository. One that does not open to the repository's
-    /// own keys was put there by somebody else, and is an error.
+    /// Every slot that belongs to this repository.
     pub fn slots(&self) -> Result<Vec<SlotRecord>, RepoError> {
-        let mut records = Vec::new();
-        for name in names(self.storage())? {
-            let Some((key, slot)) = read(self.storage(), &name)? else { continue };
-            let about = slot
-                .and_then(|slot| open_about(&self.sealer().keys, &slot).map(|about| (slot, about)));
-            let (slot, about) = about.map_err(|source| RepoError::Object { key, source })?;
-            records.push(SlotRecord { id: slot.id, kind: slot.kind, about });
+        let mut records: Vec<SlotRecord> = Vec::new();
+        let mut given: HashMap<SlotId, Option<Vec<(u8, u32)>>> = HashMap::new();
+        for Found { slot, about, .. } in self.read_slots()?.0 {
+            let all = given.entry(slot.id).or_insert_with(|| Some(Vec::new()));
+            match about.keys.is_empty() {
+                true => *all = None,
+                false => all.iter_mut().for_each(|all| all.extend(&about.keys)),
+            }
+            records.push(SlotRecord { id: slot.id, kind: slot.kind, about, is_current: None });
         }
         records.sort_by_key(|record| (record.about.created, record.id));
         // While keys are rotated a slot is there twice.
         records.dedup_by_key(|record| record.id);
+        for record in &mut records {
+            let given = given.get(&record.id).and_then(Option::as_ref);
+            record.is_current = given.map(|given| self.keys().newest_are_among(given));
+        }
         Ok(records)
     }
 
-    /// Removes a slot, unless it is the only one.
+    /// Objects under `keys/` that are no slots of this repository, by their names: damaged, or put
+    /// there by somebody who has not its keys.
+    pub fn strange_slots(&self) -> Result<Vec<(SlotId, ObjectError)>, RepoError> {
+        Ok(self.read_slots()?.1)
+    }
+
+    /// Removes a slot, unless it is the only one; or an object that is none, by its name.
     pub fn remove_slot(&self, id: &SlotId) -> Result<(), RepoError> {
         if self.slots()?.iter().all(|slot| slot.id == *id) {
             return Err(CryptoError::LastSlot.into());
         }
-        for name in names(self.storage())? {
-            let Some((key, slot)) = read(self.storage(), &name)? else { continue };
-            if slot.is_ok_and(|slot| slot.id == *id) {
-                self.storage().delete(&key)?;
+        // Looked at again after it: a rotation that is at work may have stored it once more.
+        loop {
+            let mut is_gone = true;
+            let (found, strange) = self.read_slots()?;
+            let strange: Vec<SlotId> = strange.into_iter().map(|(name, _)| name).collect();
+            for name in names(self.storage())? {
+                let is_slot = found.iter().any(|f| f.name == name && f.slot.id == *id);
+                // One that is damaged only in what it says about itself still opens.
+                let is_damaged = strange.contains(&name)
+                    && (name == *id || self.slot_of(&name)?.is_some_and(|slot| slot.id == *id));
+                if is_slot || is_damaged {
+                    self.storage().delete(&slot_key(&name))?;
+                    is_gone = false;
+                }
+            }
+            if is_gone {
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    fn slot_of(&self, name: &SlotId) -> Result<Option<Slot>, RepoError> {
+        Ok(read(self.storage(), name)?.and_then(Result::ok))
+    }
+
+    /// The slots of this repository, and the objects that are none. Only who has its keys can make
+    /// what a slot says about itself, which is bound to the rest of it.
+    pub(super) fn read_slots(&self) -> Result<ReadSlots, RepoError> {
+        let (mut found, mut strange) = (Vec::new(), Vec::new());
+        for (name, slot) in read_all(self.storage(), |_| {})?.0 {
+            let about = slot.and_then(|slot| Ok((open_about(self.keys(), &slot)?, slot)));
+            match about {
+                Ok((about, slot)) => found.push(Found { name, slot, about }),
+                Err(error) => strange.push((name, error)),
+            }
+        }
+        Ok((found, strange))
+    }
+}
+
+/// An object that holds a slot of this repository.
+pub(super) struct Found {
+    pub name: SlotId,
+    pub slot: Slot,
+    pub about: SlotAbout,
+}
+
+type ReadSlots = (Vec<Found>, Vec<(SlotId, ObjectError)>);
+
+/// Readers look at so many objects under `keys/` and at no more.
+pub(super) fn leave_room(found: u64) -> Result<(), RepoError> {
+    let (what, limit) = ("number of key slots", limits::SLOTS_MAX as u64);
+    match found > limit {
+        true => Err(RepoError::TooMuch(FormatError::TooLarge { what, found, limit })),
+        false => Ok(()),
     }
 }
 
@@ -121,12 +188,13 @@ pub(super) fn store(
         label: new.label.clone(),
         host: environment.host.clone(),
         created: world.now(),
+        keys: sealer.keys.names(),
     };
     slot.about = sealer.keys.seal_about(world, &slot.encode_bound(), &about.encode())?;
     // Read back what was made before anyone relies on it.
     let object = slot.encode();
     let again = Slot::decode(&object).map_err(|_| CryptoError::Bundle)?;
-    unlock::open_newest(&[&again], &new.secret)?;
+    unlock::open_all(&[&again], &new.secret)?;
     storage.put(&slot_key(&slot.id), &[&object])?;
     Ok(slot.id)
 }
@@ -136,7 +204,7 @@ fn open_about(keys: &KeyRing, slot: &Slot) -> Result<SlotAbout, ObjectError> {
 }
 
 /// Names of the objects that may be slots, in order.
-pub(super) fn names(storage: &dyn Storage) -> Result<Vec<SlotId>, RepoError> {
+fn names(storage: &dyn Storage) -> Result<Vec<SlotId>, RepoError> {
     let mut names = Vec::new();
     storage.list("keys/", &mut |listed| {
         let name = listed.key.strip_prefix("keys/").map(SlotId::from_hex);
@@ -146,14 +214,43 @@ pub(super) fn names(storage: &dyn Storage) -> Result<Vec<SlotId>, RepoError> {
     Ok(names)
 }
 
-/// A slot with its key; a damaged one comes with what is wrong.
-pub(super) type ReadSlot = (String, Result<Slot, ObjectError>);
+/// A slot with the name of its object; a damaged one comes with what is wrong.
+pub(super) type ReadSlot = (SlotId, Result<Slot, ObjectError>);
+
+/// Looked at again so often when objects are gone that were listed just now: a rotation stores all
+/// slots under new names.
+const LOOKS_MAX: usize = 8;
+
+/// All objects under `keys/` that there may be, ordered as `order` likes, and how many more there
+/// are.
+pub(super) fn read_all(
+    storage: &dyn Storage,
+    order: impl Fn(&mut Vec<SlotId>),
+) -> Result<(Vec<ReadSlot>, usize), RepoError> {
+    let mut looks = 0;
+    loop {
+        let mut names = names(storage)?;
+        order(&mut names);
+        let unread = names.len().saturating_sub(limits::SLOTS_MAX);
+        names.truncate(limits::SLOTS_MAX);
+        let mut slots = Vec::with_capacity(names.len());
+        for name in &names {
+            slots.extend(read(storage, name)?.map(|slot| (*name, slot)));
+        }
+        looks += 1;
+        if slots.len() == names.len() || looks == LOOKS_MAX {
+            return Ok((slots, unread));
+        }
+    }
+}
 
 /// The object of a name; `None` where it is gone again.
-pub(super) fn read(storage: &dyn Storage, name: &SlotId) -> Result<Option<ReadSlot>, RepoError> {
-    let key = slot_key(name);
-    match storage.get(&key, limits::SLOT_LEN_MAX as u64) {
-        Ok(object) => Ok(Some((key, Slot::decode(&object).map_err(ObjectError::from)))),
+fn read(
+    storage: &dyn Storage,
+    name: &SlotId,
+) -> Result<Option<Result<Slot, ObjectError>>, RepoError> {
+    match storage.get(&slot_key(name), limits::SLOT_LEN_MAX as u64) {
+        Ok(object) => Ok(Some(Slot::decode(&object).map_err(ObjectError::from))),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
     }

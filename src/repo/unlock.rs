@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::RepoError;
-use super::slots::{names, read};
+use super::slots::read_all;
 use crate::crypto::{CryptoError, KeyRing, PasswordCost, Secret, SlotKey, open_from_slot};
-use crate::format::slot::{Slot, SlotKind};
+use crate::format::slot::{Slot, SlotKind, slot_key};
 use crate::id::{RepositoryId, SlotId};
 use crate::limits;
 use crate::object::ObjectError;
@@ -44,7 +44,7 @@ fn unlock_within(
                 continue;
             }
             work_left -= work;
-            match open_newest(&slots, secret) {
+            match open_all(&slots, secret) {
                 Ok(keys) => {
                     Known::of(key, first).remember(memory, known);
                     return Ok(keys);
@@ -76,18 +76,17 @@ fn read_slots(
     repository: &RepositoryId,
     known: Option<&Known>,
 ) -> Result<Slots, RepoError> {
-    let mut names = names(storage)?;
-    names.sort_by_key(|name| (known.is_none_or(|known| known.name != *name), *name));
-    let unread = names.len().saturating_sub(limits::SLOTS_MAX);
-    names.truncate(limits::SLOTS_MAX);
+    let (read, unread) = read_all(storage, |names| {
+        names.sort_by_key(|name| (known.is_none_or(|known| known.name != *name), *name));
+    })?;
     let mut slots = Slots { heads: BTreeMap::new(), damaged: None, unread };
-    for name in names {
-        match read(storage, &name)? {
-            Some((key, Ok(slot))) if slot.repository == *repository => {
-                slots.heads.entry(slot.encode_head()).or_default().push((key, slot));
+    for (name, slot) in read {
+        match slot {
+            Ok(slot) if slot.repository == *repository => {
+                slots.heads.entry(slot.encode_head()).or_default().push((slot_key(&name), slot));
             }
-            Some((key, Err(error))) => slots.damaged = Some((key, error)),
-            Some(_) | None => {}
+            Ok(_) => {}
+            Err(error) => slots.damaged = Some((slot_key(&name), error)),
         }
     }
     Ok(slots)
@@ -134,9 +133,9 @@ fn fits(kind: SlotKind, secret: &Secret) -> bool {
     )
 }
 
-/// Opens slots of the same head, of which a rotation that was interrupted leaves two: the one
-/// with the most keys counts, as keys are only ever added.
-pub(super) fn open_newest(slots: &[&Slot], secret: &Secret) -> Result<KeyRing, CryptoError> {
+/// Opens slots of the same head, of which rotations leave several while they are at work, and
+/// where they were interrupted: all that they give counts, as keys are only ever added.
+pub(super) fn open_all(slots: &[&Slot], secret: &Secret) -> Result<KeyRing, CryptoError> {
     let first = slots.first().filter(|slot| fits(slot.kind, secret));
     let first = first.ok_or(CryptoError::WrongSecret)?;
     let key = SlotKey::derive(secret, &first.salt, cost(first.kind))?;
@@ -149,9 +148,9 @@ pub(super) fn open_newest(slots: &[&Slot], secret: &Secret) -> Result<KeyRing, C
         open_from_slot(&secret, &slot.bundle, &head)
     };
     let (opened, refused): (Vec<_>, Vec<_>) = slots.iter().map(open).partition(Result::is_ok);
-    let newest = opened.into_iter().flatten().max_by_key(KeyRing::key_count);
+    let joined = opened.into_iter().flatten().reduce(KeyRing::join);
     let refused = refused.into_iter().find_map(Result::err);
-    newest.ok_or(refused.unwrap_or(CryptoError::WrongSecret))
+    joined.ok_or(refused.unwrap_or(CryptoError::WrongSecret))
 }
 
 /// The slot that opened last on this client, so that whatever else is put beside it, it is tried

@@ -13,6 +13,7 @@ mod mark;
 mod model;
 mod prune;
 mod restore;
+mod rotation;
 mod storage_local;
 mod storage_suite;
 mod storages_of_tests;

@@ -9,6 +9,7 @@ use crate::format::envelope::ObjectType;
 use crate::format::epoch::{EpochStep, epoch_of_key};
 use crate::format::pack::pack_key;
 use crate::format::session::{SessionObject, session_of_key};
+use crate::format::slot::slot_key;
 use crate::index::segment_key;
 use crate::progress::Counter;
 use crate::repo::{RepoError, Repository};
@@ -19,10 +20,8 @@ pub(super) fn objects(
     findings: &mut Findings<'_>,
 ) -> Result<(), OpsError> {
     findings.progress.phase("opening objects", Counter::Objects, None);
-    match repository.slots() {
-        Ok(_) => {}
-        Err(RepoError::Object { key, source }) => findings.damaged(&key, source.to_string()),
-        Err(error) => return Err(error.into()),
+    for (name, error) in repository.strange_slots()? {
+        findings.damaged(&slot_key(&name), error.to_string());
     }
     let mut keys = Vec::new();
     for prefix in ["snapshots/", "notes/", "forgotten/", "sessions/", "epochs/"] {

@@ -9,7 +9,9 @@ use super::plan::{Draft, Fate};
 use crate::format::pack::{FrameInfo, PackInfo, pack_key};
 use crate::format::session::Purpose;
 use crate::id::{ChunkId, PackId};
-use crate::pack::{PackError, SealedFrame, read_frame, read_trailer};
+use crate::pack::{
+    OpenedFrame, PackError, PlainFrame, SealedFrame, is_outdated, read_frame, read_trailer,
+};
 use crate::progress::{Counter, Problem, Progress};
 use crate::repo::{RepoError, Repository, Session};
 use crate::storage::ErrorKind;
@@ -154,8 +156,9 @@ fn copy_pack(
             continue;
         }
         let bytes = read_frame(repository.storage(), id, frame.offset, frame.stored_len)?;
-        if whole || !needed.contains(&false) {
-            move_frame(session, &info, frame, bytes)?;
+        let is_old = is_outdated(repository.keys(), &bytes)?;
+        if whole || !(is_old || needed.contains(&false)) {
+            move_frame(session, &info, frame, bytes, is_old)?;
         } else {
             copy_chunks(session, &info, frame, bytes, &needed)?;
         }
@@ -170,12 +173,13 @@ fn is_needed(draft: &Draft, place: Place, id: &ChunkId) -> Result<bool, OpsError
 }
 
 /// Moves a frame as it is, once it was seen to open: under the same name, which deltas on it
-/// know, and without being compressed and sealed again.
+/// know, and without being compressed and sealed again, unless a rotation has replaced its key.
 fn move_frame(
     session: &mut Session,
     info: &PackInfo,
     frame: &FrameInfo,
     bytes: Vec<u8>,
+    is_old: bool,
 ) -> Result<(), CopyError> {
     let opened = session.repository().open_frame(bytes.clone())?;
     let alike = opened.id == frame.id
@@ -183,6 +187,12 @@ fn move_frame(
         && opened.chunk_lens.iter().eq(frame.chunks.iter().map(|chunk| &chunk.len));
     if !alike {
         return Err(PackError::Misplaced(frame.id).into());
+    }
+    if is_old {
+        // The same name, which is the nonce too, under the key of another session.
+        let OpenedFrame { id, kind, plain, .. } = opened;
+        let chunks = frame.chunks.clone();
+        return Ok(session.add_plain_frame(PlainFrame { kind, id, plain, chunks })?);
     }
     Ok(session.add_frame(SealedFrame { bytes, info: FrameInfo { offset: 0, ..frame.clone() } })?)
 }
