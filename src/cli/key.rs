@@ -15,7 +15,7 @@ use crate::calendar;
 use crate::crypto::{PasswordCost, RecoveryCode, Secret};
 use crate::format::slot::SlotKind;
 use crate::id::{SlotId, by_prefix};
-use crate::repo::{NewSlot, Repository, Rotation, SlotRecord};
+use crate::repo::{NewSlot, RepoError, Repository, Rotation, SlotRecord};
 use crate::text;
 
 /// List, add and remove what opens the repository, and change its keys
@@ -308,7 +308,15 @@ struct JsonRotated {
 }
 
 fn rotate(now: bool, context: &Context, repository: &Repository) -> Result<Exit> {
-    let Rotation { repository, slot_count, is_shared } = repository.rotate()?;
+    let Rotation { repository, slot_count, is_shared } = repository.rotate().map_err(|error| {
+        let is_strange =
+            matches!(&error, RepoError::Object { key, .. } if key.starts_with("keys/"));
+        let failure = Failure::from(error);
+        match is_strange {
+            true => failure.hint("`holdall key remove` removes what is no slot"),
+            false => failure,
+        }
+    })?;
     let slots = text::plural(slot_count as u64, "slot has", "slots have");
     context
         .output

@@ -14,6 +14,7 @@ mod model;
 mod prune;
 mod restore;
 mod rotation;
+mod secrets;
 mod storage_local;
 mod storage_suite;
 mod storages_of_tests;
