@@ -399,3 +399,26 @@ fn no_nonce_comes_twice() {
     assert_eq!(distinct.len(), frame_keys.len());
     assert!(frame_keys.len() + nonces.len() > 500, "{} {}", frame_keys.len(), nonces.len());
 }
+
+#[test]
+fn a_rotation_comes_between_any_two_steps_of_a_removal() {
+    for nth in 6.. {
+        let memory = MemoryStorage::new();
+        let repo = TestRepo::create(Arc::new(memory.clone()), &small(), 1);
+        let second = slot(&repo, "second");
+        let id = repo.repository.add_slot(&second).unwrap();
+        let theirs = repo.reopen();
+        let work: Box<dyn FnOnce() + Send> = Box::new(move || _ = theirs.rotate().unwrap());
+        let (calls, work) = (Mutex::default(), Mutex::new(Some(work)));
+        let meanwhile = Arc::new(Meanwhile { inner: memory, calls, nth, work });
+        let cache = tempfile::tempdir().unwrap();
+        let removed = repo.open_on(meanwhile.clone(), cache.path()).remove_slot(&id);
+        assert!(removed.is_ok(), "call {nth}: {removed:?}");
+        if meanwhile.work.lock().unwrap().is_some() {
+            assert!(nth > 12);
+            return;
+        }
+        assert!(open(&repo, repo.storage.clone(), &second.secret).is_none(), "call {nth}");
+        assert!(open(&repo, repo.storage.clone(), &repo.secret).is_some(), "call {nth}");
+    }
+}
