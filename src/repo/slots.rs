@@ -88,21 +88,20 @@ impl Repository {
         }
         // Looked at again after it: a rotation that is at work may have stored it once more.
         loop {
-            let mut is_gone = true;
             let (found, strange) = self.read_slots()?;
-            let strange: Vec<SlotId> = strange.into_iter().map(|(name, _)| name).collect();
-            for name in names(self.storage())? {
-                let is_slot = found.iter().any(|f| f.name == name && f.slot.id == *id);
+            let found = found.into_iter().filter(|found| found.slot.id == *id);
+            let mut objects: Vec<SlotId> = found.map(|found| found.name).collect();
+            for (name, _) in strange {
                 // One that is damaged only in what it says about itself still opens.
-                let is_damaged = strange.contains(&name)
-                    && (name == *id || self.slot_of(&name)?.is_some_and(|slot| slot.id == *id));
-                if is_slot || is_damaged {
-                    self.storage().delete(&slot_key(&name))?;
-                    is_gone = false;
+                if name == *id || self.slot_of(&name)?.is_some_and(|slot| slot.id == *id) {
+                    objects.push(name);
                 }
             }
-            if is_gone {
+            if objects.is_empty() {
                 return Ok(());
+            }
+            for name in objects {
+                self.storage().delete(&slot_key(&name))?;
             }
         }
     }
