@@ -150,7 +150,7 @@ pub struct Refreshed {
 }
 
 /// So many chunks are kept in memory before they become a run.
-const DELTA_CHUNKS_MAX: usize = 200_000;
+const DELTA_CHUNKS_MAX: usize = 65_536;
 /// From so many chunks on, or segments, the next process shall find a run instead.
 const DELTA_CHUNKS_WORTH_A_RUN: usize = 16_384;
 const DELTA_SEGMENTS_WORTH_A_RUN: usize = 48;

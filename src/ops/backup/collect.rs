@@ -32,8 +32,8 @@ pub(super) enum Item {
     Read(Box<ToRead>),
     /// A file that was read.
     File(Box<ReadFile>),
-    /// Another name of a file that came before.
-    Another(Box<ToRead>),
+    /// Another name of a file that came before, or a file that grew large meanwhile.
+    Late(Box<ToRead>),
 }
 
 /// Work for the collecting thread, in the order of the walk.
@@ -83,7 +83,8 @@ pub(super) fn collect(
     let keys = repository.keys();
     let gear = keys.gear_table().map_err(RepoError::from)?;
     let chunker = Chunker::new(gear, repository.config().chunker);
-    let reader = Reader { chunker: &chunker, keys, progress };
+    let threads = repository.environment().threads.max(1);
+    let reader = Reader::new(&chunker, keys, progress, threads);
     let problems = Mutex::new(Problems::default());
     let mut collector = Collector {
         reader: &reader,
@@ -107,7 +108,6 @@ pub(super) fn collect(
     for error in failed {
         collector.problem(Problem::at(error.path(), &error));
     }
-    let threads = repository.environment().threads.max(1);
     let (jobs, jobs_in) = bounded(threads);
     let (work, work_in) = bounded(WORK_WAITING);
     let walk = Walk::new(repository, options, parent, presence, &problems, progress, jobs, work);
@@ -175,7 +175,9 @@ impl Collector<'_> {
             // The reading thread always answers, unless it panicked.
             Work::Batch(done) => {
                 let (buffer, items) = done.recv().map_err(|_| OpsError::Cancelled)?;
-                self.items(items, &buffer, sink)
+                self.items(items, &buffer, sink)?;
+                self.reader.give_back(buffer);
+                Ok(())
             }
             Work::Large(blocks) => self.large(&blocks, sink),
         }
@@ -203,7 +205,7 @@ impl Collector<'_> {
                     }
                     self.file(*file, refs, sink)?;
                 }
-                Item::Another(file) => self.another(*file, sink)?,
+                Item::Late(file) => self.late(*file, sink)?,
                 Item::Read(file) => unreachable!("{:?} went past the readers", file.name),
             }
         }
@@ -218,7 +220,10 @@ impl Collector<'_> {
         let mut refs = RefsBuilder::default();
         for block in blocks {
             match block {
-                Block::Pieces(buffer, pieces) => add(pieces, &buffer, &mut refs, sink)?,
+                Block::Pieces(buffer, pieces) => {
+                    add(pieces, &buffer, &mut refs, sink)?;
+                    self.reader.give_back(buffer);
+                }
                 Block::Again => refs = RefsBuilder::default(),
                 Block::End(file) => return self.file(*file, refs, sink),
             }
@@ -251,9 +256,9 @@ impl Collector<'_> {
         self.content(read.file, content, read.unstable, sink)
     }
 
-    /// Another name of a file: it is read only if what its first name came to is not known, or
-    /// not true any more.
-    fn another(&mut self, file: ToRead, sink: &mut dyn ChunkSink) -> Result<(), OpsError> {
+    /// A file that no reading thread has read: another name of one that was, unless what came of
+    /// that one is not known or not true any more.
+    fn late(&mut self, file: ToRead, sink: &mut dyn ChunkSink) -> Result<(), OpsError> {
         let first = file.shared.as_deref().and_then(OnceLock::get);
         if let Some((_, content)) = first.filter(|(stat, _)| *stat == file.stat) {
             let content = content.clone();

@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use super::collect::{self, Item, Work};
 use super::links::{Links, Name};
 use super::paths::Node;
-use super::read::{BLOCK_LEN, Job, ToRead};
+use super::read::{Job, LARGE_LEN, ToRead};
 use super::{BackupOptions, Problems};
 use crate::format::snapshot::Statistics;
 use crate::format::tree::{Entry, EntryKind, Metadata, Refs};
@@ -25,8 +25,6 @@ use crate::source::{
 use crate::tree::{Entries, TreeReader};
 use crate::world::Time;
 
-/// Files from this length on are streamed on their own.
-const LARGE_LEN: u64 = BLOCK_LEN as u64 / 2;
 /// A batch is handed on with so many items, or so many bytes to be read.
 const BATCH_ITEMS: usize = 256;
 const BATCH_BYTES: u64 = 512 << 10;
@@ -531,7 +529,7 @@ impl<'a> Walk<'a> {
             Name::First(shared) => file.shared = Some(shared),
             Name::Another(shared) => {
                 file.shared = Some(shared);
-                return self.batch(Item::Another(Box::new(file)));
+                return self.batch(Item::Late(Box::new(file)));
             }
         }
         if file.stat.size >= LARGE_LEN {
