@@ -68,9 +68,9 @@ pub struct Statistics {
     pub bytes: u64,
     /// Files that the parent did not have.
     pub files_new: u64,
-    /// Files that the parent had, and that were read again.
+    /// Files that the parent had with another content.
     pub files_changed: u64,
-    /// Files that were taken from the parent unread.
+    /// Files whose content is the parent's.
     pub files_unchanged: u64,
     /// Bytes that were read.
     pub bytes_read: u64,

@@ -102,11 +102,11 @@ pub(super) fn collect(
         let first = failed.into_iter().next();
         return Err(OpsError::Source {
             path: first.as_ref().map(|e| e.path().to_vec()).unwrap_or_default(),
-            why: first.map_or_else(|| "no path was given".into(), |e| e.to_string()),
+            why: first.map_or_else(|| "no path was given".into(), |e| paths::why(&e)),
         });
     }
     for error in failed {
-        collector.problem(Problem::at(error.path(), &error));
+        collector.problem(Problem::at(error.path(), paths::why(&error)));
     }
     let (jobs, jobs_in) = bounded(threads);
     let (work, work_in) = bounded(WORK_WAITING);
@@ -131,6 +131,9 @@ pub(super) fn collect(
     let read = collected.statistics;
     collected.statistics = Statistics {
         files: walked.files + read.files,
+        files_new: read.files_new,
+        files_changed: read.files_changed,
+        files_unchanged: walked.files_unchanged + read.files_unchanged,
         bytes: walked.bytes + read.bytes,
         bytes_read: read.bytes_read,
         ..walked
@@ -282,11 +285,17 @@ impl Collector<'_> {
     ) -> Result<(), OpsError> {
         self.statistics.files += 1;
         self.statistics.bytes += content.len();
+        let kind = EntryKind::File { content, unstable };
+        // One that was read because nobody could tell may well be what it was.
+        match file.before {
+            None => self.statistics.files_new += 1,
+            Some(before) if before.kind == kind => self.statistics.files_unchanged += 1,
+            Some(_) => self.statistics.files_changed += 1,
+        }
         let mut metadata = file.metadata;
         if !file.stat.is_settled(self.now) {
             metadata.ctime = Time::default();
         }
-        let kind = EntryKind::File { content, unstable };
         self.push(&Entry { name: file.name, kind, metadata }, sink)
     }
 

@@ -10,7 +10,7 @@ use super::collect::Item;
 use super::links::Shared;
 use crate::chunker::Chunker;
 use crate::crypto::KeyRing;
-use crate::format::tree::Metadata;
+use crate::format::tree::{Entry, Metadata};
 use crate::id::ChunkId;
 use crate::progress::{Counter, Progress};
 use crate::source::{Directory, OpenFile, SourceError, Stat};
@@ -54,6 +54,8 @@ pub(super) struct ToRead {
     pub stat: Stat,
     /// What its entry will say.
     pub metadata: Metadata,
+    /// What the parent has there.
+    pub before: Option<Box<Entry>>,
     /// What it shares with its other names.
     pub shared: Option<Shared>,
 }

@@ -280,10 +280,10 @@ impl<'a> Walk<'a> {
         before: Option<Box<Entry>>,
     ) -> Result<(), OpsError> {
         let is_file = stat.kind == Kind::File;
-        let known = before.is_some();
         let same_content = is_file && before.as_ref().is_some_and(|e| self.same_content(&stat, e));
         let same_inode = before.as_ref().is_some_and(|entry| same_inode(&stat, entry));
-        if let Some(entry) = before.filter(|_| same_content || (!is_file && same_inode)) {
+        let is_taken = same_content || (!is_file && same_inode);
+        if is_taken && let Some(entry) = before {
             if is_file {
                 self.statistics.files += 1;
                 self.statistics.files_unchanged += 1;
@@ -303,17 +303,14 @@ impl<'a> Walk<'a> {
             return self.differs();
         };
         if is_file {
-            match known {
-                true => self.statistics.files_changed += 1,
-                false => self.statistics.files_new += 1,
-            }
             self.progress.at(&chain.path_of(name));
             let parent_path = match self.levels.last() {
                 Some(level) => level.path.clone(),
                 None => Arc::from(chain.path()),
             };
             let (name, shared) = (name.to_vec(), None);
-            return self.read(ToRead { directory, name, parent_path, stat, metadata, shared });
+            let file = ToRead { directory, name, parent_path, stat, metadata, before, shared };
+            return self.read(file);
         }
         let kind = match stat.kind {
             Kind::Symlink => match directory.read_link(name) {
