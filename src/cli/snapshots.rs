@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::alarms::warn_of;
 use super::context::Context;
 use super::error::{Exit, Result};
 use super::filters::FilterArgs;
@@ -13,6 +14,7 @@ use super::progress::Reporter;
 use crate::calendar;
 use crate::format::snapshot::{Outcome, SnapshotKind};
 use crate::ops::forget::candidate;
+use crate::ops::lines;
 use crate::ops::retention::{GroupBy, GroupKey, RetentionError};
 use crate::ops::select;
 use crate::repo::SnapshotRecord;
@@ -76,15 +78,17 @@ pub fn run(args: &SnapshotsArgs, context: &Context) -> Result<Exit> {
     let repository = context.open()?;
     let mut reporter = Reporter::start(context)?;
     let filter = args.filter.filter();
-    let mut records = match args.names.is_empty() {
-        true => select::snapshots(&repository, &filter, &reporter)?,
+    let all = repository.snapshots(&reporter)?;
+    let look = lines::look(&repository, &all, &reporter)?;
+    let mut records: Vec<SnapshotRecord> = match args.names.is_empty() {
+        true => all.into_iter().filter(|record| filter.matches(record)).collect(),
         false => {
-            let all = repository.snapshots(&reporter)?;
             let named = args.names.iter().map(|name| select::pick(all.clone(), name, &filter));
             named.collect::<std::result::Result<_, _>>()?
         }
     };
     reporter.finish();
+    warn_of(&look.alarms, context);
     records.retain(|record| {
         let snapshot = &record.snapshot;
         args.kind.is_none_or(|kind| kind_of(kind) == snapshot.kind)

@@ -13,6 +13,7 @@ mod forget;
 mod help;
 mod init;
 mod interrupt;
+mod lines;
 mod key;
 mod limits;
 mod output;

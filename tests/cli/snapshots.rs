@@ -153,6 +153,7 @@ fn many(dir: &Dir, count: usize) {
     let key = KeyFile::from_text(&std::fs::read_to_string(dir.key_file()).unwrap()).unwrap();
     let environment = Environment {
         cache: dir.path("cache/holdall"),
+        state: dir.path("state/holdall/repositories"),
         client: holdall::id::ClientId([1; 16]),
         host: "host".into(),
         user: "user".into(),

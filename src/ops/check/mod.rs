@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::OpsError;
+use crate::format::snapshot::snapshot_key;
 use crate::progress::{Problem, Progress, Silent};
 use crate::repo::{Repository, SnapshotRecord};
 
@@ -114,7 +115,11 @@ pub fn check(
     structure::objects(repository, &mut findings)?;
     let mut stock = structure::packs(repository, &mut findings)?;
     let records = match options.snapshots.as_slice() {
-        [] => repository.snapshots(&Silent::default())?,
+        [] => {
+            let records = repository.snapshots(&Silent::default())?;
+            lines(repository, &records, &mut findings)?;
+            records
+        }
         some => some.to_vec(),
     };
     let reads = options.read_data != ReadData::None;
@@ -129,4 +134,18 @@ pub fn check(
         }
     }
     Ok(findings.report)
+}
+
+/// Whether every snapshot is there that was seen before or that others tell of.
+fn lines(
+    repository: &Arc<Repository>,
+    records: &[SnapshotRecord],
+    findings: &mut Findings<'_>,
+) -> Result<(), OpsError> {
+    // What cannot be read was told of before.
+    for alarm in super::lines::look(repository, records, &Silent::default())?.alarms {
+        let key = alarm.snapshot().map_or_else(|| "snapshots".into(), |id| snapshot_key(&id));
+        findings.damaged(&key, alarm.to_string());
+    }
+    Ok(())
 }
