@@ -162,9 +162,8 @@ fn take_named(
             return Err(OpsError::NoSnapshot { name: id.short(), why: "it is not there".into() });
         }
         // So that its number is no gap once the one after it is forgotten, too.
-        let (client, number) = lines::place(&named, id)
-            .or_else(|| lines::place(records, id))
-            .unwrap_or_default();
+        let (client, number) =
+            lines::place(&named, id).or_else(|| lines::place(records, id)).unwrap_or_default();
         let snapshot = Snapshot { client, number, ..Snapshot::default() };
         named.push(SnapshotRecord { id: *id, snapshot, note: None, hash: [0; 32] });
     }

@@ -134,8 +134,11 @@ pub fn look(
     let mut counted = repository.list_snapshot_objects()?;
     let sessions = repository.list_sessions()?;
     counted.retain(|id| sessions.contains(&SessionObject::Record(*id)));
-    let fenced: BTreeSet<SnapshotId> =
-        counted.iter().filter(|id| sessions.contains(&SessionObject::Fence(**id))).copied().collect();
+    let fenced: BTreeSet<SnapshotId> = counted
+        .iter()
+        .filter(|id| sessions.contains(&SessionObject::Fence(**id)))
+        .copied()
+        .collect();
     let heads = memory.heads();
     let mut alarms = judge::judge(records, &counted, heads, &[]);
     if !alarms.is_empty() {
@@ -152,11 +155,7 @@ pub fn look(
 }
 
 /// Remembers a snapshot that was committed just now.
-pub fn remember(
-    repository: &Repository,
-    record: &SnapshotRecord,
-    progress: &dyn Progress,
-) {
+pub fn remember(repository: &Repository, record: &SnapshotRecord, progress: &dyn Progress) {
     let memory = Memory::load(&repository.environment().state);
     let mut heads = memory.heads().clone();
     heads.insert(record.id, Head::of(record));

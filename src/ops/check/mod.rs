@@ -2,20 +2,26 @@
 //!
 //! Nothing is mended here, and one damaged object never hides another.
 
+mod choose;
 mod needs;
 mod packs;
 mod reading;
 mod structure;
+mod verified;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::OpsError;
 use crate::format::snapshot::snapshot_key;
+use crate::id::PackId;
 use crate::progress::{Problem, Progress, Silent};
 use crate::repo::{Repository, SnapshotRecord};
 
+use verified::Verified;
+
 pub use needs::Touched;
+pub use verified::verified_times;
 
 /// How much of the packs is read.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -25,11 +31,13 @@ pub enum ReadData {
     None,
     /// Every pack.
     All,
-    /// A random share, 0 to 1.
+    /// A share, 0 to 1. Of this and what follows: what was not read for the longest time, so that
+    /// run after run everything is read.
     Share(f64),
-    /// Random packs of about so many bytes together.
+    /// Packs of about so many bytes together.
     Bytes(u64),
-    /// The `part`th of `of` parts, counted from 1: run after run everything is read.
+    /// As much as one of `of` parts; of what was never read the `part`th part first, counted from
+    /// 1, so that who remembers nothing reads everything in all parts.
     Part {
         /// Which.
         part: u32,
@@ -132,6 +140,20 @@ pub fn check(
             stock.break_frames(broken)?;
             needs::walk(repository, &stock, &records, false, &mut findings)?;
         }
+    }
+    let listed = || (0..).zip(&stock.packs).filter(|(_, pack)| pack.listed);
+    let packs: Vec<PackId> = match options.snapshots.as_slice() {
+        // What no snapshot needs is soon read as well, or gone; knowing it would cost a look-up of
+        // each chunk.
+        [] => listed().map(|(_, pack)| pack.id).collect(),
+        _ => {
+            let is_needed = |place| needed.as_ref().is_some_and(|needed| needed.contains(&place));
+            listed().filter(|(place, _)| is_needed(*place)).map(|(_, pack)| pack.id).collect()
+        }
+    };
+    Verified::remember_snapshots(repository, &records, &packs, &findings.report);
+    if options.snapshots.is_empty() {
+        Verified::tidy(repository, &packs)?;
     }
     Ok(findings.report)
 }

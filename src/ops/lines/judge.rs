@@ -108,9 +108,8 @@ pub(super) fn to_remember(
         }
     }
     let linked: BTreeSet<SnapshotId> = records.iter().flat_map(links).map(|head| head.id).collect();
-    let is_tip = |record: &&SnapshotRecord| {
-        !linked.contains(&record.id) && !fenced.contains(&record.id)
-    };
+    let is_tip =
+        |record: &&SnapshotRecord| !linked.contains(&record.id) && !fenced.contains(&record.id);
     let room = HEADS_MAX.saturating_sub(heads.len());
     for record in records.iter().rev().filter(is_tip).take(room) {
         heads.entry(record.id).or_insert_with(|| Head::of(record));

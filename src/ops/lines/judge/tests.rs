@@ -84,7 +84,13 @@ impl History {
         let last = self.records.iter().filter(line).map(|r| r.snapshot.number).max().unwrap_or(0);
         let heads = self.records.iter().filter(line).filter(|r| r.snapshot.number == last);
         let previous = heads.map(|record| (record.id, record.hash)).collect();
-        self.begun.push(Snapshot { client, job, number: last + 1, previous, ..Snapshot::default() });
+        self.begun.push(Snapshot {
+            client,
+            job,
+            number: last + 1,
+            previous,
+            ..Snapshot::default()
+        });
     }
 
     fn after(steps: &[Step]) -> Self {
