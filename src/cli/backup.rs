@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::alarms::{JsonAlarm, warn_of};
 use super::context::{Context, show_path};
 use super::creation::{Created, Creation, create};
 use super::error::{Exit, Failure, Result, said};
@@ -173,6 +174,7 @@ pub fn run(args: &BackupArgs, context: &Context) -> Result<Exit> {
         let shown = text::escape(pattern.text());
         context.output.say_more(&format!("pattern {shown}: decided about {entries}"));
     }
+    warn_of(&report.alarms, context);
     let took = text::duration(reporter.elapsed());
     tell(&report, args, &took, created.is_some(), context)?;
     Ok(reporter.exit())
@@ -324,6 +326,7 @@ struct JsonBackup {
     statistics: JsonStatistics,
     problem_count: u64,
     repository_created: bool,
+    alarms: Vec<JsonAlarm>,
 }
 
 fn tell(
@@ -343,6 +346,7 @@ fn tell(
             statistics: JsonStatistics::from(&report.statistics),
             problem_count: report.problem_count,
             repository_created: is_new,
+            alarms: report.alarms.iter().map(JsonAlarm::new).collect(),
         });
     }
     let counts = &report.statistics;

@@ -9,6 +9,7 @@ use super::json::{hex_of, text_of};
 use super::output::Style;
 use super::progress::Reporter;
 use super::tag::named;
+use crate::ops::OpsError;
 use crate::ops::check::{CheckOptions, CheckReport, ReadData, Touched, check};
 use crate::ops::retention::parse_within;
 use crate::text;
@@ -27,7 +28,7 @@ pub struct CheckArgs {
     /// Read and open everything that is stored
     #[arg(long)]
     read_data: bool,
-    /// Read a part of it: `5%`, `500M`, or `1/12`: the first of twelve parts
+    /// Read a part of it, what was not read for the longest time: `5%`, `500M`, or `1/12`
     #[arg(
         long,
         value_name = "PART",
@@ -93,7 +94,17 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<Exit> {
         }
     };
     let options = CheckOptions { snapshots, read_data, max_age_seconds };
-    let report = check(&repository, &options, &reporter)?;
+    let report = check(&repository, &options, &reporter).map_err(|error| {
+        let is_resumed = matches!(error, OpsError::Cancelled) && read_data != ReadData::None;
+        let failure = Failure::from(error);
+        match is_resumed {
+            true => failure.hint(
+                "what was read is remembered: the next run begins with the rest, and passes over \
+                 it with --max-age",
+            ),
+            false => failure,
+        }
+    })?;
     reporter.finish();
     match context.output.json() {
         true => tell(&report, context)?,

@@ -171,6 +171,7 @@ impl Context {
         let user = uzers::get_user_by_uid(rustix::process::geteuid().as_raw());
         Environment {
             cache: self.cache.clone(),
+            state: self.places.memory(),
             client: self.places.client(&*self.world),
             host,
             user: user.map(|u| u.name().to_string_lossy().into_owned()).unwrap_or_default(),
@@ -272,10 +273,11 @@ impl Context {
         Failure { message, ..failure }
     }
 
-    /// What no backup takes: the repository and the cache that it uses itself.
+    /// What no backup takes: the repository and the cache that it uses itself, and what is
+    /// remembered of repositories, which every run changes.
     pub fn own_excludes(&self) -> Excludes {
         let mut excludes = Excludes::new();
-        for own in [&self.location.path, &self.places.cache] {
+        for own in [&self.location.path, &self.places.cache, &self.places.memory()] {
             // One that we may not look at cannot be walked into by us either.
             let _ = excludes.add_own(own);
         }

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Arguments come in here, answers and exit codes go out;
 //! the work is done below.
 
+mod alarms;
 mod backup;
 mod check;
 mod config;

@@ -117,6 +117,9 @@ pub enum RepoError {
 pub struct Environment {
     /// Directory for the local index of this repository; made where it is missing.
     pub cache: PathBuf,
+    /// Directory for what this installation remembers of this repository, which no other place
+    /// could tell; made where it is missing.
+    pub state: PathBuf,
     /// This installation.
     pub client: ClientId,
     /// This machine's name.
@@ -130,9 +133,10 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The same for one repository: a cache directory serves several.
+    /// The same for one repository: a directory of each kind serves several.
     fn of(self, repository: &RepositoryId) -> Self {
-        Self { cache: self.cache.join(repository.to_hex()), ..self }
+        let own = repository.to_hex();
+        Self { cache: self.cache.join(&own), state: self.state.join(&own), ..self }
     }
 }
 

@@ -174,6 +174,7 @@ mod tests {
     fn environment(cache: &Path) -> Environment {
         Environment {
             cache: cache.into(),
+            state: cache.join("state"),
             client: ClientId([1; 16]),
             host: "host".into(),
             user: "user".into(),

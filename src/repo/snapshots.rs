@@ -6,7 +6,7 @@ use super::{RepoError, Repository};
 use crate::format::envelope::ObjectType;
 use crate::format::session::{SessionObject, session_key, session_of_key};
 use crate::format::snapshot::{Forgotten, Note, Snapshot, forgotten_key, note_key, snapshot_key};
-use crate::id::{NoteId, SnapshotId};
+use crate::id::{ClientId, NoteId, SnapshotId};
 use crate::limits;
 use crate::object::ObjectError;
 use crate::progress::{Problem, Progress};
@@ -211,24 +211,53 @@ impl Repository {
     /// Forgets snapshots (F1): first the record of it, then each session record, which is the
     /// moment of forgetting, then what is left of it. May be repeated by anyone.
     pub fn forget(&self, records: &[SnapshotRecord]) -> Result<(), RepoError> {
-        for some in records.chunks(limits::LIST_MAX) {
-            let forgotten = Forgotten {
-                time: self.world().now(),
-                host: self.environment().host.clone(),
-                client: self.environment().client,
-                snapshots: some
-                    .iter()
-                    .map(|r| (r.id, r.snapshot.client, r.snapshot.number))
-                    .collect(),
-            };
-            let key = forgotten_key(&NoteId(random(self.world())));
-            self.write_object(ObjectType::Forgotten, &key, &forgotten.encode())?;
-        }
+        let places = records.iter().map(|r| (r.id, r.snapshot.client, r.snapshot.number));
+        self.record_forgotten(&places.collect::<Vec<_>>())?;
         let ids: BTreeSet<SnapshotId> = records.iter().map(|record| record.id).collect();
         for id in &ids {
             self.storage().delete(&session_key(id))?;
         }
         self.remove_uncounted(&ids)
+    }
+
+    /// Says for good that these are gone, and that somebody wanted or knows it: snapshots, each
+    /// with its client and number in the line.
+    pub fn record_forgotten(
+        &self,
+        snapshots: &[(SnapshotId, ClientId, u64)],
+    ) -> Result<(), RepoError> {
+        for some in snapshots.chunks(limits::LIST_MAX) {
+            let forgotten = Forgotten {
+                time: self.world().now(),
+                host: self.environment().host.clone(),
+                client: self.environment().client,
+                snapshots: some.to_vec(),
+            };
+            let key = forgotten_key(&NoteId(random(self.world())));
+            self.write_object(ObjectType::Forgotten, &key, &forgotten.encode())?;
+        }
+        Ok(())
+    }
+
+    /// Every record of forgetting. Damaged ones are told to `progress`.
+    pub fn forgotten(&self, progress: &dyn Progress) -> Result<Vec<Forgotten>, RepoError> {
+        let mut keys = BTreeSet::new();
+        self.storage().list("forgotten/", &mut |listed| _ = keys.insert(listed.key))?;
+        let mut records = Vec::new();
+        for key in keys {
+            let read = self.read_object(ObjectType::Forgotten, &key).and_then(|payload| {
+                let record = payload.map(|payload| Forgotten::decode(&payload)).transpose();
+                record.map_err(|e| RepoError::Object { key, source: ObjectError::from(e) })
+            });
+            match read {
+                Ok(record) => records.extend(record),
+                Err(RepoError::Object { key, source }) => {
+                    progress.problem(&Problem::damage(key, source));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(records)
     }
 
     /// Removes what is left of snapshots that do not count: the notes on them, then themselves,

@@ -84,6 +84,7 @@ fn the_shape_of_json() {
     assert_eq!(
         fields(lines.last().unwrap()),
         [
+            "alarms",
             "dry_run",
             "parent",
             "problem_count",

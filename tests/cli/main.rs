@@ -15,6 +15,7 @@ mod init;
 mod interrupt;
 mod key;
 mod limits;
+mod lines;
 mod output;
 mod restore;
 mod rollback;

@@ -14,6 +14,7 @@ mod walk;
 use std::sync::Arc;
 
 use super::OpsError;
+use super::lines::{self, Alarm};
 use crate::format::session::Purpose;
 use crate::format::snapshot::{Outcome, Snapshot, SnapshotKind, SnapshotProblem, Statistics};
 use crate::format::tree::Refs;
@@ -106,6 +107,8 @@ pub struct BackupReport {
     pub problem_count: u64,
     /// The first of it.
     pub problems: Vec<SnapshotProblem>,
+    /// Earlier snapshots that should be there, and are not.
+    pub alarms: Vec<Alarm>,
 }
 
 /// So many problems are written into the snapshot; all of them are told as they come.
@@ -217,12 +220,14 @@ fn attempt(
         problem_count: snapshot.problem_count,
         problems: snapshot.problems.clone(),
         statistics: snapshot.statistics,
+        alarms: line.alarms,
     };
     match session {
         None => report.statistics.bytes_new = dry.bytes_new(),
         Some(session) => {
             progress.phase("storing", Counter::Bytes, None);
             let record = session.commit(snapshot)?;
+            lines::remember(repository, &record, progress);
             report.statistics = record.snapshot.statistics;
             report.record = Some(record);
         }
@@ -260,6 +265,7 @@ struct Line {
     parent: Option<SnapshotRecord>,
     number: u64,
     heads: Vec<(SnapshotId, [u8; 32])>,
+    alarms: Vec<Alarm>,
 }
 
 impl Line {
@@ -270,8 +276,12 @@ impl Line {
         progress: &dyn Progress,
     ) -> Result<Self, OpsError> {
         let records = repository.snapshots(progress)?;
+        let look = lines::look(repository, &records, progress)?;
         let in_line = |record: &&SnapshotRecord| {
-            record.snapshot.client == snapshot.client && record.snapshot.job == snapshot.job
+            record.snapshot.client == snapshot.client
+                && record.snapshot.job == snapshot.job
+                && record.snapshot.original.is_none()
+                && !look.fenced.contains(&record.id)
         };
         let last = records.iter().filter(in_line).map(|r| r.snapshot.number).max().unwrap_or(0);
         let heads = records.iter().filter(in_line).filter(|r| r.snapshot.number == last);
@@ -290,6 +300,6 @@ impl Line {
                 })?)
             }
         };
-        Ok(Self { parent, number: last + 1, heads })
+        Ok(Self { parent, number: last.saturating_add(1), heads, alarms: look.alarms })
     }
 }

@@ -35,6 +35,7 @@ impl Place {
         let memory = tempfile::tempdir().unwrap();
         let environment = Environment {
             cache: memory.path().join("cache"),
+            state: memory.path().join("state"),
             client: ClientId([1; 16]),
             host: "host".into(),
             user: "user".into(),
