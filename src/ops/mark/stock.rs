@@ -4,14 +4,16 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::super::{OpsError, is_outage};
+use super::super::OpsError;
 use super::Marks;
 use crate::format::FormatError;
 use crate::format::frame::{ChunkKind, Codec};
 use crate::id::{ChunkId, FrameId, PackId, SegmentId, SnapshotId};
 use crate::index::{Chunk, Index, IndexError, PackRow, Refreshed};
 use crate::pack::{PackError, read_trailer};
+use crate::progress::Silent;
 use crate::repo::{RepoError, Repository};
+use crate::storage::ErrorKind;
 
 /// A frame: the place of its pack in `Stock::packs`, and its number there.
 pub type Place = (u32, u16);
@@ -31,6 +33,8 @@ pub struct StockedPack {
     pub whole: bool,
     /// It is listed.
     pub listed: bool,
+    /// Somebody found something in it damaged.
+    pub damaged: bool,
     /// Only its own trailer speaks of it, no segment.
     pub unnamed: bool,
     /// Bytes of its chunks.
@@ -56,9 +60,9 @@ pub struct Stock {
     rows: Vec<u32>,
     deltas: HashMap<Place, FrameId>,
     bases: HashMap<FrameId, Vec<Place>>,
-    present: Marks,
-    /// Frames that do not open.
+    /// Frames that do not open, or that somebody found damaged.
     broken: HashSet<Place>,
+    present: Marks,
 }
 
 impl Stock {
@@ -85,10 +89,11 @@ impl Stock {
             rows: Vec::new(),
             deltas: HashMap::new(),
             bases: HashMap::new(),
-            present: Marks::default(),
             broken: HashSet::new(),
+            present: Marks::default(),
         };
         stock.count_packs(&listed, &unnamed)?;
+        stock.find_damage(repository)?;
         stock.find_bases()?;
         stock.count_chunks()?;
         Ok(stock)
@@ -116,6 +121,28 @@ impl Stock {
                 place
             });
             numbers.push(place);
+        })?;
+        Ok(())
+    }
+
+    /// What somebody found damaged counts as if it were not there.
+    fn find_damage(&mut self, repository: &Repository) -> Result<(), OpsError> {
+        let mut damaged: HashMap<PackId, HashSet<FrameId>> = HashMap::new();
+        for (_, record) in repository.damage(&Silent::default())? {
+            damaged.entry(record.pack).or_default().extend(record.frames);
+        }
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let Self { index, packs, places, broken, .. } = self;
+        index.packs(&mut |_, row| {
+            let Some((frames, place)) = damaged.get(&row.id).zip(places.get(&row.id)) else {
+                return;
+            };
+            packs[*place as usize].damaged = true;
+            let numbered = row.frames.iter().enumerate();
+            let hit = numbered.filter(|(_, frame)| frames.contains(&frame.id));
+            broken.extend(hit.map(|(number, _)| (*place, number as u16)));
         })?;
         Ok(())
     }
@@ -257,6 +284,7 @@ fn stocked(row: &PackRow, listed: &HashMap<PackId, u64>, unnamed: &HashSet<PackI
         kind: row.kind,
         session: row.session,
         whole: len == Some(row.len),
+        damaged: false,
         listed: len.is_some(),
         unnamed: unnamed.contains(&row.id),
         plain: 0,
@@ -286,4 +314,14 @@ fn learn(
         }
     }
     Ok((unnamed, silent))
+}
+
+/// Whether the storage failed, which says nothing about what lies there.
+pub(in crate::ops) fn is_outage(error: &PackError) -> bool {
+    match error {
+        PackError::Storage(error) => {
+            !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Corrupt)
+        }
+        _ => false,
+    }
 }
