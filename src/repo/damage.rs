@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{RepoError, Repository};
 use crate::format::damage::{Damage, damage_key, damage_of_key};
 use crate::format::envelope::ObjectType;
-use crate::id::NoteId;
+use crate::id::{FrameId, NoteId, PackId};
 use crate::progress::{Problem, Progress};
 use crate::world::random;
 
@@ -35,8 +35,19 @@ impl Repository {
         damage.map(Some).map_err(|e| RepoError::Object { key, source: e.into() })
     }
 
-    /// Tells everyone that a pack is damaged.
-    pub fn record_damage(&self, damage: &Damage) -> Result<(), RepoError> {
+    /// Tells everyone that a pack is damaged: these of its frames, in any order, or if there are
+    /// none its header or trailer.
+    pub fn record_damage(
+        &self,
+        pack: PackId,
+        mut frames: Vec<FrameId>,
+        why: String,
+    ) -> Result<(), RepoError> {
+        frames.sort_unstable();
+        frames.dedup();
+        let environment = self.environment();
+        let (host, client) = (environment.host.clone(), environment.client);
+        let damage = Damage { pack, frames, time: self.world().now(), host, client, why };
         let key = damage_key(&NoteId(random(self.world())));
         self.write_object(ObjectType::Damage, &key, &damage.encode())
     }
