@@ -10,7 +10,7 @@ use holdall::ops::backup::{BackupOptions, Input, backup};
 use holdall::ops::check::{CheckOptions, CheckReport, ReadData, check, verified_times};
 use holdall::progress::{Counter, Problem, Progress, Silent};
 use holdall::repo::{RepoError, Repository};
-use holdall::storage::MemoryStorage;
+use holdall::storage::{MemoryStorage, Storage};
 use holdall::world::{Time, World};
 
 use crate::support::repository::{TestRepo, small};
