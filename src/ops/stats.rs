@@ -336,7 +336,7 @@ mod tests {
         };
         sample.repository.storage().list("", listed).unwrap();
         assert_eq!(report.stored_bytes(), bytes);
-        assert_eq!(count, 4 + 2 + 4 + 2);
+        assert_eq!(count, 4 + 2 + 4 + 4);
         assert!(report.dedup_ratio().is_some_and(|ratio| (3.5..3.7).contains(&ratio)));
         assert!(report.compression_ratio().is_some_and(|ratio| (0.9..1.3).contains(&ratio)));
         assert!(progress.problems().is_empty());

@@ -494,3 +494,71 @@ fn a_check_that_cannot_write_finds_the_same() {
     let (mended, _) = checked(&repository, ReadData::All);
     assert!(mended.is_whole() && keys(&scene.storage, "damage/").is_empty(), "{mended:?}");
 }
+
+/// Nobody can tell what an epoch condemns whose plan does not open: a writer relies on nothing.
+#[test]
+fn a_writer_relies_on_nothing_while_an_epoch_cannot_be_read() {
+    for (stage, step) in [(Planned, "plan"), (Sweeping, "plan"), (Sweeping, "sweep")] {
+        let scene = Scene::new(stage);
+        let key = keys(&scene.storage, "epochs/").into_iter().find(|key| key.ends_with(step));
+        damage(&scene.storage, &key.unwrap(), &Damage::Flip { offset: 60, mask: 1 }).unwrap();
+        let cache = tempfile::tempdir().unwrap();
+        let report = scene.backup(&scene.open(cache.path()).unwrap());
+        let source = files(scene.source.path()).values().map(|content| content.len() as u64).sum();
+        assert!(report.statistics.bytes_new > source, "{:?}", report.statistics);
+    }
+}
+
+/// Runs a prune between a writer's listing of segments and its listing of packs.
+#[derive(Debug)]
+struct PrunedBetween {
+    inner: MemoryStorage,
+    pruner: std::sync::Mutex<Option<Arc<Repository>>>,
+}
+
+impl Storage for PrunedBetween {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    fn put(&self, key: &str, parts: &[&[u8]]) -> holdall::storage::Result<()> {
+        self.inner.put(key, parts)
+    }
+    fn get(&self, key: &str, len_max: u64) -> holdall::storage::Result<Vec<u8>> {
+        self.inner.get(key, len_max)
+    }
+    fn get_range(&self, key: &str, offset: u64, len: usize) -> holdall::storage::Result<Vec<u8>> {
+        self.inner.get_range(key, offset, len)
+    }
+    fn list(
+        &self,
+        prefix: &str,
+        each: &mut dyn FnMut(holdall::storage::Listed),
+    ) -> holdall::storage::Result<()> {
+        if prefix == "packs/"
+            && let Some(pruner) = self.pruner.lock().unwrap().take()
+        {
+            let is_dead = |_: &_, _: &_| true;
+            let options = PruneOptions { is_dead: &is_dead, ..ALL() };
+            let pruned = prune(&pruner, &options, &Silent::default()).unwrap();
+            assert!(pruned.removed.packs > 0);
+        }
+        self.inner.list(prefix, each)
+    }
+    fn delete(&self, key: &str) -> holdall::storage::Result<()> {
+        self.inner.delete(key)
+    }
+    fn stat(&self, key: &str) -> holdall::storage::Result<u64> {
+        self.inner.stat(key)
+    }
+}
+
+#[test]
+fn a_sweep_between_two_listings_is_no_damage() {
+    let scene = Scene::new(Calm);
+    let (cache, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let pruner = std::sync::Mutex::new(Some(scene.open(other.path()).unwrap()));
+    let storage = Arc::new(PrunedBetween { inner: scene.storage.clone(), pruner });
+    let repository = scene.repo.open_on(storage, cache.path());
+    let session = Session::begin(&repository, Purpose::Backup, None).unwrap();
+    assert!(!session.is_mending());
+}
