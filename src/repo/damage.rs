@@ -28,7 +28,8 @@ impl Repository {
         Ok(records)
     }
 
-    fn read_damage(&self, id: &NoteId) -> Result<Option<Damage>, RepoError> {
+    /// A record, or `None` when it is not there.
+    pub fn read_damage(&self, id: &NoteId) -> Result<Option<Damage>, RepoError> {
         let key = damage_key(id);
         let Some(payload) = self.read_object(ObjectType::Damage, &key)? else { return Ok(None) };
         let damage = Damage::decode(&payload);

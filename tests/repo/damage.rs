@@ -490,6 +490,15 @@ fn a_check_that_cannot_write_finds_the_same() {
     let (known, _) = checked(&repository, ReadData::None);
     assert!(known.damaged.iter().any(|object| object.key == pack), "{known:?}");
     assert_eq!(known.touched, found.touched);
+    // One that does not open still says that something is damaged, until everything was read.
+    damage(&scene.storage, &records[0], &Damage::Flip { offset: 60, mask: 1 }).unwrap();
+    let session = Session::begin(&repository, Purpose::Backup, None).unwrap();
+    assert!(session.is_mending());
+    session.abort().unwrap();
+    let (named, _) = checked(&repository, ReadData::All);
+    assert!(named.damaged.iter().any(|object| object.key == records[0]), "{named:?}");
+    let again = keys(&scene.storage, "damage/");
+    assert!(again.len() == 1 && again != records, "{again:?}");
     damage(&scene.storage, &pack, &Damage::Flip { offset: 700, mask: 1 }).unwrap();
     let (mended, _) = checked(&repository, ReadData::All);
     assert!(mended.is_whole() && keys(&scene.storage, "damage/").is_empty(), "{mended:?}");

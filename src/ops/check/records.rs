@@ -8,12 +8,13 @@ use super::super::mark::Stock;
 use super::Findings;
 use super::needs::Needed;
 use super::reading::Seen;
-use crate::format::damage::Damage;
+use crate::format::damage::{Damage, damage_of_key};
 use crate::format::pack::pack_key;
 use crate::id::{FrameId, NoteId, PackId};
 use crate::index::PackRow;
 use crate::limits;
 use crate::repo::{RepoError, Repository};
+use crate::storage::Listed;
 
 /// Names the packs that somebody found damaged, and that were not read now.
 pub(super) fn name(stock: &Stock, seen: &Seen, findings: &mut Findings<'_>) {
@@ -38,7 +39,12 @@ pub(super) fn keep(
     let found = found(stock, seen, needed)?;
     let read: HashSet<PackId> =
         seen.packs.iter().filter_map(|n| Some(stock.packs.get(*n as usize)?.id)).collect();
-    if let Err(error) = change(repository, stock, &found, &read) {
+    // What a record says that does not open is found again, if everything was read.
+    let mut listed = (0..).zip(&stock.packs).filter(|(_, pack)| pack.listed);
+    let all = listed.all(|(place, _)| seen.packs.contains(&place));
+    let changed = change(repository, stock, &found, &read);
+    let changed = changed.and_then(|()| if all { remove_unreadable(repository) } else { Ok(()) });
+    if let Err(error) = changed {
         findings.progress.note(&format!(
             "what was found damaged cannot be noted down for the next backup: {error}"
         ));
@@ -110,6 +116,18 @@ fn change(
     for (id, record) in &stock.records {
         if read.contains(&record.pack) && !found.contains_key(&record.pack) {
             repository.remove_damage(id)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_unreadable(repository: &Repository) -> Result<(), RepoError> {
+    let mut ids = Vec::new();
+    let each = &mut |listed: Listed| ids.extend(damage_of_key(&listed.key));
+    repository.storage().list("damage/", each)?;
+    for id in ids {
+        if let Err(RepoError::Object { .. }) = repository.read_damage(&id) {
+            repository.remove_damage(&id)?;
         }
     }
     Ok(())

@@ -33,7 +33,7 @@ impl Repacked {
 /// What came of repacking.
 pub(super) enum Outcome {
     /// The plan may be published.
-    Ready(Repacked),
+    Ready(Box<Repacked>),
     /// It is to be made again: another prune has begun an epoch meanwhile, or damage was found.
     Again,
 }
@@ -45,7 +45,8 @@ pub(super) fn repack(
     number: u64,
     progress: &dyn Progress,
 ) -> Result<Outcome, OpsError> {
-    let nothing = || Outcome::Ready(Repacked { session: None, packs: Vec::new(), bytes: 0 });
+    let nothing =
+        || Outcome::Ready(Box::new(Repacked { session: None, packs: Vec::new(), bytes: 0 }));
     if !draft.fates.contains(&Fate::Repack) {
         return Ok(nothing());
     }
@@ -64,7 +65,8 @@ pub(super) fn repack(
     match copy_all(&mut session, draft, number, progress) {
         Ok(Copied::Packs(packs)) => {
             let bytes = session.bytes_stored();
-            Ok(Outcome::Ready(Repacked { session: Some(session), packs, bytes }))
+            let repacked = Repacked { session: Some(session), packs, bytes };
+            Ok(Outcome::Ready(Box::new(repacked)))
         }
         Ok(Copied::Damage(found)) => {
             let _ = session.abort();
