@@ -1,5 +1,6 @@
 //! Check: every kind of damage to every kind of object is named, with what it touches.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
