@@ -220,7 +220,13 @@ impl Context {
         let mut attempt = |secrets: &[Secret]| {
             let world = self.world.clone();
             match Repository::open(storage.clone(), world, environment.clone(), secrets) {
-                Ok(repository) => Ok(Some(Arc::new(repository))),
+                Ok(repository) => {
+                    for problem in repository.opening_problems() {
+                        let what = text::escape(&problem.what);
+                        self.output.warn(&format!("{what}: {}", problem.why));
+                    }
+                    Ok(Some(Arc::new(repository)))
+                }
                 Err(RepoError::WrongSecret { untried, .. }) => {
                     left = untried;
                     Ok(None)

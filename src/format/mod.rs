@@ -3,6 +3,8 @@
 
 pub mod codec;
 pub mod config;
+pub mod copies;
+pub mod damage;
 pub mod envelope;
 pub mod epoch;
 pub mod frame;

@@ -314,6 +314,31 @@ impl Index {
         Ok(())
     }
 
+    /// Every pack that one of these segments names, at least once. What is cached may be about
+    /// packs that went long ago; what a segment says that is there now should be there, too.
+    pub fn packs_named(
+        &self,
+        segments: &BTreeSet<SegmentId>,
+        each: &mut dyn FnMut(&Arc<PackRow>),
+    ) -> Result<(), IndexError> {
+        for run in &self.runs {
+            let named = run.named_by(segments)?;
+            run.packs(&mut |number, pack| {
+                if named.binary_search(&number).is_ok() {
+                    each(pack);
+                }
+            })?;
+        }
+        let named = self.delta.named().iter().filter(|(_, segment)| segments.contains(segment));
+        let named: HashSet<u32> = named.map(|(number, _)| *number).collect();
+        self.delta.packs(&mut |number, pack| {
+            if named.contains(&number) {
+                each(pack);
+            }
+        });
+        Ok(())
+    }
+
     /// The pack with a number, as `packs` counts. The delta must be folded.
     pub fn pack(&self, number: u32) -> Result<Arc<PackRow>, IndexError> {
         let mut below = number;

@@ -4,7 +4,10 @@
 //! names (W1 to W8, F1, R1).
 
 mod commit;
+mod condition;
+mod copies;
 mod create;
+mod damage;
 mod epochs;
 mod pipeline;
 mod reader;
@@ -16,7 +19,7 @@ mod unlock;
 pub use create::CreateOptions;
 pub use epochs::{Epoch, EpochState};
 pub use reader::{ChunkReader, Found};
-pub use session::{Presence, Session};
+pub use session::{Distrusted, Presence, Session};
 pub use slots::{NewSlot, SlotRecord};
 pub use snapshots::SnapshotRecord;
 
@@ -33,6 +36,7 @@ use crate::id::{ChunkId, ClientId, FrameId, PackId, RepositoryId, SnapshotId};
 use crate::index::{Index, IndexError, Refreshed};
 use crate::object::{ObjectError, Sealer};
 use crate::pack::{FrameOpener, PackError};
+use crate::progress::Problem;
 use crate::storage::{Storage, StorageError};
 use crate::world::World;
 
@@ -150,6 +154,7 @@ pub struct Repository {
     opener: FrameOpener,
     environment: Environment,
     index: RwLock<Option<Index>>,
+    opening_problems: Vec<Problem>,
 }
 
 impl Repository {

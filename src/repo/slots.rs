@@ -1,14 +1,19 @@
 //! Key slots: adding, listing, removing. Format: `format-spec/03-keys.md`.
 
+use std::collections::BTreeSet;
+
+use super::copies::{delete_twice, put_twice};
 use super::{Environment, RepoError, Repository, unlock};
 use crate::crypto::{
     CryptoError, KeyRing, PasswordCost, Secret, SlotKey, WRAPPED_LEN, seal_to_slot,
 };
 use crate::format::FormatError;
+use crate::format::copies::copy_key;
 use crate::format::slot::{Slot, SlotAbout, SlotKind, slot_key};
 use crate::id::SlotId;
 use crate::limits;
 use crate::object::{ObjectError, Sealer};
+use crate::progress::Problem;
 use crate::storage::Storage;
 use crate::world::{World, random};
 
@@ -37,7 +42,8 @@ pub struct SlotRecord {
 impl Repository {
     /// Adds a slot; any that is there stays.
     pub fn add_slot(&self, slot: &NewSlot) -> Result<SlotId, RepoError> {
-        let (found, limit) = (names(self.storage())?.len() as u64 + 1, limits::SLOTS_MAX as u64);
+        let (found, limit) =
+            (names(self.storage(), Shelf::Originals)?.len() as u64 + 1, limits::SLOTS_MAX as u64);
         if found > limit {
             let what = "number of key slots";
             return Err(RepoError::TooMuch(FormatError::TooLarge { what, found, limit }));
@@ -49,12 +55,22 @@ impl Repository {
     /// own keys was put there by somebody else, and is an error.
     pub fn slots(&self) -> Result<Vec<SlotRecord>, RepoError> {
         let mut records = Vec::new();
-        for name in names(self.storage())? {
-            let Some((key, slot)) = read(self.storage(), &name)? else { continue };
-            let about = slot
-                .and_then(|slot| open_about(&self.sealer().keys, &slot).map(|about| (slot, about)));
-            let (slot, about) = about.map_err(|source| RepoError::Object { key, source })?;
-            records.push(SlotRecord { id: slot.id, kind: slot.kind, about });
+        for name in all_names(self.storage())? {
+            let mut refused = None;
+            for shelf in [Shelf::Originals, Shelf::Copies] {
+                let Some((key, slot)) = read(self.storage(), &name, shelf)? else { continue };
+                match slot.and_then(|slot| Ok((open_about(self.keys(), &slot)?, slot))) {
+                    Ok((about, slot)) => {
+                        records.push(SlotRecord { id: slot.id, kind: slot.kind, about });
+                        refused = None;
+                        break;
+                    }
+                    Err(source) => _ = refused.get_or_insert(RepoError::Object { key, source }),
+                }
+            }
+            if let Some(error) = refused {
+                return Err(error);
+            }
         }
         records.sort_by_key(|record| (record.about.created, record.id));
         // While keys are rotated a slot is there twice.
@@ -67,10 +83,14 @@ impl Repository {
         if self.slots()?.iter().all(|slot| slot.id == *id) {
             return Err(CryptoError::LastSlot.into());
         }
-        for name in names(self.storage())? {
-            let Some((key, slot)) = read(self.storage(), &name)? else { continue };
-            if slot.is_ok_and(|slot| slot.id == *id) {
-                self.storage().delete(&key)?;
+        for name in all_names(self.storage())? {
+            let mut is_it = name == *id;
+            for shelf in [Shelf::Originals, Shelf::Copies] {
+                let slot = read(self.storage(), &name, shelf)?.and_then(|(_, slot)| slot.ok());
+                is_it |= slot.is_some_and(|slot| slot.id == *id);
+            }
+            if is_it {
+                delete_twice(self.storage(), &slot_key(&name))?;
             }
         }
         Ok(())
@@ -127,7 +147,7 @@ pub(super) fn store(
     let object = slot.encode();
     let again = Slot::decode(&object).map_err(|_| CryptoError::Bundle)?;
     unlock::open_newest(&[&again], &new.secret)?;
-    storage.put(&slot_key(&slot.id), &[&object])?;
+    put_twice(storage, &slot_key(&slot.id), &object)?;
     Ok(slot.id)
 }
 
@@ -135,23 +155,67 @@ fn open_about(keys: &KeyRing, slot: &Slot) -> Result<SlotAbout, ObjectError> {
     Ok(SlotAbout::decode(&keys.open_about(&slot.encode_bound(), &slot.about)?)?)
 }
 
+/// Where slots lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shelf {
+    Originals,
+    Copies,
+}
+
+impl Shelf {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Originals => "keys/",
+            Self::Copies => "copies/keys/",
+        }
+    }
+
+    fn key(self, name: &SlotId) -> String {
+        match self {
+            Self::Originals => slot_key(name),
+            Self::Copies => copy_key(&slot_key(name)),
+        }
+    }
+}
+
 /// Names of the objects that may be slots, in order.
-pub(super) fn names(storage: &dyn Storage) -> Result<Vec<SlotId>, RepoError> {
+pub(super) fn names(storage: &dyn Storage, shelf: Shelf) -> Result<Vec<SlotId>, RepoError> {
     let mut names = Vec::new();
-    storage.list("keys/", &mut |listed| {
-        let name = listed.key.strip_prefix("keys/").map(SlotId::from_hex);
+    storage.list(shelf.prefix(), &mut |listed| {
+        let name = listed.key.strip_prefix(shelf.prefix()).map(SlotId::from_hex);
         names.extend(name.and_then(Result::ok));
     })?;
     names.sort();
     Ok(names)
 }
 
+fn all_names(storage: &dyn Storage) -> Result<BTreeSet<SlotId>, RepoError> {
+    let mut all: BTreeSet<SlotId> = names(storage, Shelf::Originals)?.into_iter().collect();
+    all.extend(names(storage, Shelf::Copies)?);
+    Ok(all)
+}
+
+/// What is wrong with a slot.
+pub(super) fn problem(keys: &KeyRing, (key, slot): ReadSlot) -> Option<Problem> {
+    let opened = slot.and_then(|slot| open_about(keys, &slot));
+    opened.err().map(|why| Problem::damage(key, why))
+}
+
+/// Whether bytes are a slot of this repository.
+pub(super) fn is_ours(keys: &KeyRing, object: &[u8]) -> bool {
+    Slot::decode(object).is_ok_and(|slot| open_about(keys, &slot).is_ok())
+}
+
 /// A slot with its key; a damaged one comes with what is wrong.
 pub(super) type ReadSlot = (String, Result<Slot, ObjectError>);
 
 /// The object of a name; `None` where it is gone again.
-pub(super) fn read(storage: &dyn Storage, name: &SlotId) -> Result<Option<ReadSlot>, RepoError> {
-    let key = slot_key(name);
+pub(super) fn read(
+    storage: &dyn Storage,
+    name: &SlotId,
+    shelf: Shelf,
+) -> Result<Option<ReadSlot>, RepoError> {
+    let key = shelf.key(name);
     match storage.get(&key, limits::SLOT_LEN_MAX as u64) {
         Ok(object) => Ok(Some((key, Slot::decode(&object).map_err(ObjectError::from)))),
         Err(error) if error.is_not_found() => Ok(None),

@@ -9,7 +9,7 @@ use crate::format::snapshot::{Forgotten, Note, Snapshot, forgotten_key, note_key
 use crate::id::{ClientId, NoteId, SnapshotId};
 use crate::limits;
 use crate::object::ObjectError;
-use crate::progress::{Problem, Progress};
+use crate::progress::{Problem, Progress, Silent};
 use crate::world::{Time, random};
 
 /// A snapshot with its name and the newest note on it.
@@ -258,6 +258,28 @@ impl Repository {
             }
         }
         Ok(records)
+    }
+
+    /// Snapshots that do not count although nobody is known to have forgotten them: their session
+    /// record was lost, or a prune did not wait for them.
+    pub fn unexplained(&self) -> Result<BTreeSet<SnapshotId>, RepoError> {
+        let mut left = self.list_snapshot_objects()?;
+        let counted = self.counted()?;
+        left.retain(|id| !counted.contains(id));
+        if left.is_empty() {
+            return Ok(left);
+        }
+        // What a damaged record says is not known, so it explains nothing.
+        for forgotten in self.forgotten(&Silent::default())? {
+            forgotten.snapshots.iter().for_each(|(id, ..)| _ = left.remove(id));
+        }
+        for id in &counted {
+            if let Ok(Some((Snapshot { replaces: Some(replaced), .. }, _))) = self.read_snapshot(id)
+            {
+                left.remove(&replaced);
+            }
+        }
+        Ok(left)
     }
 
     /// Removes what is left of snapshots that do not count: the notes on them, then themselves,

@@ -86,6 +86,7 @@ fn the_shape_of_json() {
         [
             "alarms",
             "dry_run",
+            "files_read_again",
             "parent",
             "problem_count",
             "repository_created",

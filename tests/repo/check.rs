@@ -80,63 +80,6 @@ fn a_whole_repository_is_whole() {
     assert_eq!(again.packs_read, 0, "all of them were read a moment ago");
 }
 
-/// {delete, truncate, flip, zero a page, swap} × every object: check names it, or the repository
-/// says at opening what is wrong.
-#[test]
-fn every_damage_to_every_object_is_named() {
-    let (storage, repo, _source) = filled();
-    let whole = storage.snapshot();
-    let all = keys(&storage, "");
-    let newest = repo.repository.snapshots(&Silent::default()).unwrap()[2].id.to_hex();
-    let kinds: BTreeSet<&str> = all.iter().map(|key| key.split('/').next().unwrap()).collect();
-    for kind in ["config", "forgotten", "index", "keys", "notes", "packs", "sessions", "snapshots"]
-    {
-        assert!(kinds.contains(kind), "{kind}");
-    }
-    for key in &all {
-        let other = all
-            .iter()
-            .find(|other| *other != key && other.split('/').next() == key.split('/').next());
-        let len = storage.stat(key).unwrap();
-        let mut damages = vec![
-            Damage::Delete,
-            Damage::Truncate { len: len / 2 },
-            Damage::Flip { offset: len / 2, mask: 4 },
-            Damage::Flip { offset: len - 1, mask: 1 },
-            Damage::ZeroPage { page: 0 },
-        ];
-        damages.extend(other.map(|other| Damage::Swap { with: other.clone() }));
-        for hurt in damages {
-            storage.restore(&whole);
-            damage(&storage, key, &hurt).unwrap();
-            // What nobody can miss: without a record of it, it was never there. Of snapshots that
-            // is the newest one, for whoever has not seen it.
-            let is_newest = key.split_once('/').unwrap_or_default().1 == newest;
-            let kind = key.split('/').next().unwrap();
-            let silent =
-                matches!(hurt, Damage::Delete) && (is_newest || ["notes", "index"].contains(&kind));
-            // The record of forgetting is missed, but has no name that anybody knows.
-            let nameless =
-                matches!(hurt, Damage::Delete) && ["forgotten", "sessions"].contains(&kind);
-            let named = match fresh(&repo, &storage) {
-                Err(error) => error.to_string(),
-                Ok(repository) => match run(&repository, ReadData::All) {
-                    Err(error) => error,
-                    Ok(report) => {
-                        assert!(silent || !report.is_whole(), "{hurt:?} of {key}: not seen");
-                        format!("{report:?}")
-                    }
-                },
-            };
-            let gone = ["config", "keys"].contains(&key.split('/').next().unwrap());
-            assert!(
-                silent || gone || nameless || named.contains(key),
-                "{hurt:?} of {key}: {named}"
-            );
-        }
-    }
-}
-
 #[test]
 fn a_damaged_pack_names_the_files_that_need_it() {
     let (storage, repo, source) = filled();

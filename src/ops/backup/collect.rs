@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
 
+use super::parent::Trust;
 use super::read::{Block, Job, Piece, ReadFile, Reader, ToRead};
 use super::walk::Walk;
 use super::{BackupOptions, Input, Problems, paths, stream};
@@ -15,7 +16,7 @@ use crate::format::tree::{Entry, EntryKind, Metadata, Ref, Refs};
 use crate::id::ChunkId;
 use crate::ops::OpsError;
 use crate::progress::{Counter, Problem, Progress};
-use crate::repo::{Presence, RepoError, Repository, SnapshotRecord};
+use crate::repo::{RepoError, Repository, SnapshotRecord};
 use crate::tree::{ChunkSink, ListingBuilder, RefsBuilder};
 use crate::world::Time;
 
@@ -77,7 +78,7 @@ pub(super) fn collect(
     input: &mut Input,
     options: &BackupOptions,
     parent: Option<SnapshotRecord>,
-    presence: Option<Presence>,
+    trust: &Trust,
     progress: &dyn Progress,
 ) -> Result<Collected, OpsError> {
     let keys = repository.keys();
@@ -110,7 +111,7 @@ pub(super) fn collect(
     }
     let (jobs, jobs_in) = bounded(threads);
     let (work, work_in) = bounded(WORK_WAITING);
-    let walk = Walk::new(repository, options, parent, presence, &problems, progress, jobs, work);
+    let walk = Walk::new(repository, options, parent, trust, &problems, progress, jobs, work);
     let walked = std::thread::scope(|scope| {
         for _ in 0..threads {
             let (reader, jobs_in) = (&reader, jobs_in.clone());

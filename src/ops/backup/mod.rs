@@ -6,6 +6,7 @@
 
 mod collect;
 mod links;
+mod parent;
 mod paths;
 mod read;
 mod stream;
@@ -26,6 +27,7 @@ use crate::source::Excludes;
 use crate::world::Time;
 
 pub use collect::DrySink;
+use parent::Trust;
 pub use stream::{Finish, Stream};
 
 /// What is backed up.
@@ -103,6 +105,8 @@ pub struct BackupReport {
     pub parent: Option<SnapshotId>,
     /// Counts.
     pub statistics: Statistics,
+    /// Files that did not change, and that were read because the repository lost something.
+    pub files_read_again: u64,
     /// What could not be read, all in all.
     pub problem_count: u64,
     /// The first of it.
@@ -181,18 +185,19 @@ fn attempt(
     snapshot.previous = line.heads;
     progress.phase("reading", Counter::Bytes, None);
     let mut dry = DrySink::new(repository);
+    let mut trust = Trust::default();
     let result = match &mut session {
         Some(session) => {
-            let trusted = match &line.parent {
+            let adopts = match &line.parent {
                 Some(parent) => session.may_adopt(&parent.id, parent.snapshot.epoch)?,
                 None => true,
             };
-            let presence = (!trusted).then(|| session.presence());
-            collect::collect(repository, session, input, options, line.parent, presence, progress)
+            trust = Trust::new(session, adopts);
+            collect::collect(repository, session, input, options, line.parent, &trust, progress)
         }
         None => {
             repository.refresh_index()?;
-            collect::collect(repository, &mut dry, input, options, line.parent, None, progress)
+            collect::collect(repository, &mut dry, input, options, line.parent, &trust, progress)
         }
     };
     let collected = match (result, session.is_some()) {
@@ -221,6 +226,7 @@ fn attempt(
         problems: snapshot.problems.clone(),
         statistics: snapshot.statistics,
         alarms: line.alarms,
+        files_read_again: trust.read_again(),
     };
     match session {
         None => report.statistics.bytes_new = dry.bytes_new(),

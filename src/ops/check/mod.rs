@@ -6,6 +6,7 @@ mod choose;
 mod needs;
 mod packs;
 mod reading;
+mod records;
 mod structure;
 mod verified;
 
@@ -18,6 +19,8 @@ use crate::id::PackId;
 use crate::progress::{Problem, Progress, Silent};
 use crate::repo::{Repository, SnapshotRecord};
 
+use needs::Needed;
+use reading::Seen;
 use verified::Verified;
 
 pub use needs::Touched;
@@ -132,22 +135,26 @@ pub fn check(
     };
     let reads = options.read_data != ReadData::None;
     let some_only = reads && !options.snapshots.is_empty();
-    let needed = needs::walk(repository, &stock, &records, some_only, &mut findings)?;
+    let mut needed = needs::walk(repository, &stock, &records, some_only, &mut findings)?;
+    let mut seen = Seen::default();
     if reads {
-        let chosen = reading::choose(repository, &stock, options, needed.as_ref());
-        let broken = reading::read(repository, &stock, &chosen, &mut findings)?;
-        if !broken.is_empty() {
-            stock.break_frames(broken)?;
-            needs::walk(repository, &stock, &records, false, &mut findings)?;
+        let chosen = reading::choose(repository, &stock, options, needed.packs.as_ref());
+        seen = reading::read(repository, &stock, &chosen, &mut findings)?;
+        if stock.observe(&seen.packs, &seen.broken)? {
+            let again = needs::walk(repository, &stock, &records, false, &mut findings)?;
+            needed = Needed { packs: needed.packs, ..again };
         }
     }
+    records::name(&stock, &seen, &mut findings);
+    records::keep(repository, &stock, &seen, &needed, &mut findings)?;
     let listed = || (0..).zip(&stock.packs).filter(|(_, pack)| pack.listed);
     let packs: Vec<PackId> = match options.snapshots.as_slice() {
         // What no snapshot needs is soon read as well, or gone; knowing it would cost a look-up of
         // each chunk.
         [] => listed().map(|(_, pack)| pack.id).collect(),
         _ => {
-            let is_needed = |place| needed.as_ref().is_some_and(|needed| needed.contains(&place));
+            let is_needed =
+                |place| needed.packs.as_ref().is_some_and(|packs| packs.contains(&place));
             listed().filter(|(place, _)| is_needed(*place)).map(|(_, pack)| pack.id).collect()
         }
     };

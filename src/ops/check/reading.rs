@@ -1,6 +1,6 @@
 //! Which packs are read, and reading them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -43,30 +43,42 @@ pub(super) fn choose(
     choose::choose(candidates.collect(), options.read_data, recent, &salt)
 }
 
+/// What was seen in packs that were read, by their places in the stock.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Packs that gave a clear answer.
+    pub packs: HashSet<u32>,
+    /// Frames that do not open.
+    pub broken: Vec<Place>,
+    /// What is wrong with packs that are damaged, in words.
+    pub whys: BTreeMap<u32, String>,
+}
+
 /// Reads packs, and remembers now and then which were good: whatever ends the run, the next one
-/// goes on with the others. Returns the frames that do not open.
+/// goes on with the others.
 pub(super) fn read(
     repository: &Repository,
     stock: &Stock,
     chosen: &[Candidate],
     findings: &mut Findings<'_>,
-) -> Result<Vec<Place>, OpsError> {
+) -> Result<Seen, OpsError> {
     let total = chosen.iter().map(|pack| pack.len).sum();
     findings.progress.phase("reading packs", Counter::StoredBytes, Some(total));
-    let mut broken = Vec::new();
+    let mut seen = Seen::default();
     for some in chosen.chunks(PACKS_REMEMBERED_AT_ONCE) {
-        broken.extend(read_some(repository, stock, some, findings)?);
+        read_some(repository, stock, some, findings, &mut seen)?;
     }
-    Ok(broken)
+    Ok(seen)
 }
 
-/// Reads packs with several threads. Returns the frames that do not open.
+/// Reads packs with several threads.
 fn read_some(
     repository: &Repository,
     stock: &Stock,
     chosen: &[Candidate],
     findings: &mut Findings<'_>,
-) -> Result<Vec<Place>, OpsError> {
+    seen: &mut Seen,
+) -> Result<(), OpsError> {
     let progress = findings.progress;
     let results = Mutex::new(Vec::new());
     let next = AtomicUsize::new(0);
@@ -85,25 +97,29 @@ fn read_some(
             });
         }
     });
-    let (mut good, mut bad, mut broken) = (Vec::new(), HashSet::new(), Vec::new());
+    let (mut good, mut bad) = (Vec::new(), HashSet::new());
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (Candidate { place, id, len, .. }, damage) in results {
         findings.report.packs_read += 1;
         let damage = damage?;
+        if !damage.iter().any(|damage| damage.outage) {
+            seen.packs.insert(place);
+        }
         if damage.is_empty() {
             findings.report.bytes_read += len;
             good.push(id);
             continue;
         }
         bad.insert(id);
-        for PackDamage { why, frame } in damage {
+        for PackDamage { why, frame, .. } in damage {
+            seen.whys.entry(place).or_insert_with(|| why.clone());
             findings.damaged(&pack_key(&id), why);
-            broken.extend(frame.map(|frame| (place, frame)));
+            seen.broken.extend(frame.map(|frame| (place, frame)));
         }
     }
     Verified::remember_packs(repository, &good, &bad);
     match progress.cancelled() {
         true => Err(OpsError::Cancelled),
-        false => Ok(broken),
+        false => Ok(()),
     }
 }

@@ -8,9 +8,9 @@ use super::Findings;
 use crate::format::envelope::ObjectType;
 use crate::format::epoch::{EpochStep, epoch_of_key};
 use crate::format::pack::pack_key;
-use crate::format::session::{SessionObject, session_of_key};
+use crate::format::session::{SessionObject, session_key, session_of_key};
 use crate::index::segment_key;
-use crate::progress::Counter;
+use crate::progress::{Counter, Problem};
 use crate::repo::{RepoError, Repository};
 
 /// Opens every object but packs and index segments.
@@ -19,13 +19,18 @@ pub(super) fn objects(
     findings: &mut Findings<'_>,
 ) -> Result<(), OpsError> {
     findings.progress.phase("opening objects", Counter::Objects, None);
-    match repository.slots() {
-        Ok(_) => {}
-        Err(RepoError::Object { key, source }) => findings.damaged(&key, source.to_string()),
-        Err(error) => return Err(error.into()),
+    for Problem { what, why, .. } in repository.damaged_openers()? {
+        findings.damaged(&String::from_utf8_lossy(&what), why);
+    }
+    for id in repository.unexplained()? {
+        findings.progress.note(&format!(
+            "snapshot {} does not count: {} is missing, and nobody is known to have forgotten it",
+            id.short(),
+            session_key(&id)
+        ));
     }
     let mut keys = Vec::new();
-    for prefix in ["snapshots/", "notes/", "forgotten/", "sessions/", "epochs/"] {
+    for prefix in ["snapshots/", "notes/", "forgotten/", "sessions/", "epochs/", "damage/"] {
         repository.storage().list(prefix, &mut |listed| keys.push(listed.key))?;
     }
     keys.sort();
@@ -53,6 +58,7 @@ fn kind_of(key: &str) -> Option<ObjectType> {
         "snapshots" => Some(ObjectType::Snapshot),
         "notes" => Some(ObjectType::Note),
         "forgotten" => Some(ObjectType::Forgotten),
+        "damage" => Some(ObjectType::Damage),
         "sessions" => match session_of_key(key)? {
             SessionObject::Record(_) => Some(ObjectType::Session),
             SessionObject::Fence(_) => Some(ObjectType::Fence),

@@ -6,10 +6,11 @@ use std::sync::PoisonError;
 
 use super::super::OpsError;
 use super::PruneReport;
+use crate::format::damage::Damage;
 use crate::format::epoch::{EpochStep, Plan, Sweep, epoch_key};
 use crate::format::pack::{PackInfo, pack_key};
 use crate::format::session::{SessionObject, fence_key, session_key};
-use crate::id::{PackId, SegmentId, SnapshotId};
+use crate::id::{NoteId, PackId, SegmentId, SnapshotId};
 use crate::index::{IndexError, list_segments, read_segment, segment_key, write_segment};
 use crate::limits;
 use crate::progress::{Counter, Problem, Progress};
@@ -53,7 +54,7 @@ pub(super) fn sweep(
         return Ok(false);
     }
     repository.put_epoch(number, EpochStep::Done, &[])?;
-    tidy(repository, number)?;
+    tidy(repository, number, &[])?;
     Ok(true)
 }
 
@@ -68,7 +69,7 @@ fn is_full(error: &OpsError) -> bool {
 
 /// P8: segments that name dead packs are replaced: stored first, then deleted. Small ones are
 /// merged on the way.
-fn replace_segments(
+pub(super) fn replace_segments(
     repository: &Repository,
     dead: &HashSet<PackId>,
     progress: &dyn Progress,
@@ -214,7 +215,12 @@ fn delete_all(repository: &Repository, keys: Vec<String>) -> Result<(), OpsError
 }
 
 /// P11, after the end of epoch `number`: marks, then void snapshots, then the epochs below.
-pub(super) fn tidy(repository: &Repository, number: u64) -> Result<(), OpsError> {
+pub(super) fn tidy(
+    repository: &Repository,
+    number: u64,
+    records: &[(NoteId, Damage)],
+) -> Result<(), OpsError> {
+    tidy_damage(repository, records)?;
     let sessions = repository.list_sessions()?;
     for session in &sessions {
         if let SessionObject::Fence(id) = session
@@ -237,6 +243,24 @@ pub(super) fn tidy(repository: &Repository, number: u64) -> Result<(), OpsError>
     for (below, steps) in repository.list_epochs()?.range(..number) {
         for step in steps {
             repository.storage().delete(&epoch_key(*below, *step))?;
+        }
+    }
+    Ok(())
+}
+
+/// Records of damage to packs that are gone. They were there before the plan was made, which has
+/// found all that is needed, so nobody misses what was damaged.
+pub(super) fn tidy_damage(
+    repository: &Repository,
+    records: &[(NoteId, Damage)],
+) -> Result<(), OpsError> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let listed: HashSet<PackId> = repository.list_packs()?.into_iter().map(|(id, _)| id).collect();
+    for (id, damage) in records {
+        if !listed.contains(&damage.pack) {
+            repository.remove_damage(id)?;
         }
     }
     Ok(())

@@ -60,7 +60,7 @@ impl Place {
             .max_by_key(|(kind, _)| work(*kind))
             .unwrap()
             .1;
-        let ours = read(&*storage, &first).unwrap().unwrap().1.unwrap();
+        let ours = read(&*storage, &first, Shelf::Originals).unwrap().unwrap().1.unwrap();
         Self { storage, world, memory, repository, keys, ours }
     }
 
@@ -82,7 +82,7 @@ impl Place {
 
     fn open_within(&self, secrets: &[Secret], work: u64) -> Result<KeyRing, RepoError> {
         let memory = self.memory.path();
-        unlock_within(&*self.storage, &self.repository, secrets, memory, work)
+        unlock_within(&*self.storage, &self.repository, secrets, memory, work).map(|it| it.keys)
     }
 
     fn open(&self, secret: &Secret) -> Result<KeyRing, RepoError> {

@@ -1,6 +1,7 @@
 //! The vectors, one file of `format-spec/vectors/` each.
 
 mod chunking;
+mod damage;
 mod envelopes;
 mod frames;
 mod names;
@@ -31,6 +32,7 @@ pub const GROUPS: &[Group] = &[
     trees::GROUP,
     snapshots::GROUP,
     sessions::GROUP,
+    damage::GROUP,
 ];
 
 /// Bytes that are the same every time.
