@@ -30,7 +30,7 @@ pub struct Sealer {
 
 fn purpose(kind: ObjectType) -> Purpose {
     match kind {
-        ObjectType::Trailer | ObjectType::Segment => Purpose::Index,
+        ObjectType::Trailer | ObjectType::Segment | ObjectType::Damage => Purpose::Index,
         ObjectType::Session
         | ObjectType::Fence
         | ObjectType::Snapshot

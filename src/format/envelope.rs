@@ -35,6 +35,8 @@ pub enum ObjectType {
     Sweep = 9,
     /// End of an epoch.
     Done = 10,
+    /// Record of damage to a pack.
+    Damage = 11,
 }
 
 /// What stands in clear before the ciphertext.

@@ -3,6 +3,7 @@
 
 pub mod codec;
 pub mod config;
+pub mod damage;
 pub mod envelope;
 pub mod epoch;
 pub mod frame;

@@ -5,6 +5,7 @@
 
 mod commit;
 mod create;
+mod damage;
 mod epochs;
 mod pipeline;
 mod reader;

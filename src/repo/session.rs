@@ -13,6 +13,7 @@ use crate::format::session::{Purpose, Session as Record, session_key};
 use crate::id::{ChunkId, FrameId, PackId, SnapshotId};
 use crate::index::Index;
 use crate::pack::{FrameSealer, PlainFrame, SealedFrame};
+use crate::progress::Silent;
 use crate::storage::ErrorKind;
 use crate::world::random;
 
@@ -30,7 +31,10 @@ pub struct Session {
     pub(super) commit_tried: bool,
     /// Snapshots that an unfinished plan has marked; `None` where there is no such plan (W5).
     marked: Option<(u64, HashSet<SnapshotId>)>,
-    /// Packs that were there when it began, and stay.
+    /// Something is damaged, so nothing is taken over unseen: what the source still has is
+    /// stored again.
+    mending: bool,
+    /// Packs that were there when it began, that stay and that nobody found damaged.
     reusable: Arc<HashSet<PackId>>,
     /// Packs that it has stored itself.
     own: HashSet<PackId>,
@@ -52,8 +56,10 @@ impl Session {
         let (epoch, avoided, marked) = avoided(repository)?; // W2
         repository.refresh_index()?; // W3
         let listed = repository.list_packs()?;
-        let reusable =
-            listed.into_iter().map(|(id, _)| id).filter(|id| !avoided.contains(id)).collect();
+        let damaged: HashSet<PackId> =
+            repository.damage(&Silent::default())?.into_iter().map(|(_, it)| it.pack).collect();
+        let stays = |id: &PackId| !avoided.contains(id) && !damaged.contains(id);
+        let reusable = listed.into_iter().map(|(id, _)| id).filter(stays).collect();
         let config = repository.config();
         let sealer = FrameSealer::new(repository.world(), repository.keys(), config.family)?;
         let pipeline = Pipeline::start(Settings {
@@ -72,6 +78,7 @@ impl Session {
             epoch,
             commit_tried: false,
             marked,
+            mending: !damaged.is_empty(),
             reusable: Arc::new(reusable),
             own: HashSet::new(),
             pending: HashSet::new(),
@@ -107,9 +114,9 @@ impl Session {
     }
 
     /// Whether a snapshot's trees may be taken over without looking up their chunks (W5): it
-    /// counts, and no prune is deciding about what it needs.
+    /// counts, no prune is deciding about what it needs, and nothing is known to be damaged.
     pub fn may_adopt(&self, id: &SnapshotId, began_under: u64) -> Result<bool, RepoError> {
-        if !self.repository.counted()?.contains(id) {
+        if self.mending || !self.repository.counted()?.contains(id) {
             return Ok(false);
         }
         Ok(match &self.marked {

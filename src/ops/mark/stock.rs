@@ -9,6 +9,7 @@ use crate::format::frame::{ChunkKind, Codec};
 use crate::id::{ChunkId, FrameId, PackId, SegmentId, SnapshotId};
 use crate::index::{Chunk, Index, IndexError, PackRow, Refreshed};
 use crate::pack::{PackError, read_trailer};
+use crate::progress::Silent;
 use crate::repo::{RepoError, Repository};
 use crate::storage::ErrorKind;
 
@@ -30,6 +31,8 @@ pub struct StockedPack {
     pub whole: bool,
     /// It is listed.
     pub listed: bool,
+    /// Somebody found something in it damaged.
+    pub damaged: bool,
     /// Only its own trailer speaks of it, no segment.
     pub unnamed: bool,
     /// Bytes of its chunks.
@@ -53,6 +56,8 @@ pub struct Stock {
     numbers: Vec<u32>,
     deltas: HashMap<Place, FrameId>,
     bases: HashMap<FrameId, Vec<Place>>,
+    /// Frames that somebody found damaged.
+    broken: HashSet<Place>,
     present: Marks,
 }
 
@@ -79,9 +84,11 @@ impl Stock {
             numbers: Vec::new(),
             deltas: HashMap::new(),
             bases: HashMap::new(),
+            broken: HashSet::new(),
             present: Marks::default(),
         };
         stock.count_packs(&listed, &unnamed)?;
+        stock.find_damage(repository)?;
         stock.find_bases()?;
         stock.count_chunks()?;
         Ok(stock)
@@ -108,6 +115,28 @@ impl Stock {
                 place
             });
             numbers.push(place);
+        })?;
+        Ok(())
+    }
+
+    /// What somebody found damaged counts as if it were not there.
+    fn find_damage(&mut self, repository: &Repository) -> Result<(), OpsError> {
+        let mut damaged: HashMap<PackId, HashSet<FrameId>> = HashMap::new();
+        for (_, record) in repository.damage(&Silent::default())? {
+            damaged.entry(record.pack).or_default().extend(record.frames);
+        }
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let Self { index, packs, places, broken, .. } = self;
+        index.packs(&mut |_, row| {
+            let Some((frames, place)) = damaged.get(&row.id).zip(places.get(&row.id)) else {
+                return;
+            };
+            packs[*place as usize].damaged = true;
+            let numbered = row.frames.iter().enumerate();
+            let hit = numbered.filter(|(_, frame)| frames.contains(&frame.id));
+            broken.extend(hit.map(|(number, _)| (*place, number as u16)));
         })?;
         Ok(())
     }
@@ -163,10 +192,14 @@ impl Stock {
 
     /// Whether what lies there can be read: its pack is there, and so is the base of its frame.
     pub fn is_usable(&self, place: Place) -> bool {
-        self.pack(place).is_some_and(|pack| pack.whole)
-            && self.bases_of(place).is_none_or(|bases| {
-                bases.iter().any(|base| self.pack(*base).is_some_and(|pack| pack.whole))
-            })
+        self.is_whole(place)
+            && self
+                .bases_of(place)
+                .is_none_or(|bases| bases.iter().any(|base| self.is_whole(*base)))
+    }
+
+    fn is_whole(&self, place: Place) -> bool {
+        self.pack(place).is_some_and(|pack| pack.whole) && !self.broken.contains(&place)
     }
 
     fn pack(&self, place: Place) -> Option<&StockedPack> {
@@ -229,6 +262,7 @@ fn stocked(row: &PackRow, listed: &HashMap<PackId, u64>, unnamed: &HashSet<PackI
         kind: row.kind,
         session: row.session,
         whole: len == Some(row.len),
+        damaged: false,
         listed: len.is_some(),
         unnamed: unnamed.contains(&row.id),
         plain: 0,

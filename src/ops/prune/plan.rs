@@ -191,6 +191,14 @@ impl Draft {
         let copy_max = options.max_repack.unwrap_or(u64::MAX);
         let condemned = self.fates.iter().filter(|fate| **fate == Fate::Condemn).count();
         let mut room = limits::EPOCH_PACKS_MAX.saturating_sub(self.silent.len() + condemned);
+        // What is good in a damaged pack is moved out of it, whatever that costs.
+        for place in self.candidates() {
+            if self.stock.packs[place].damaged && room > 0 {
+                self.fates[place] = Fate::Repack;
+                copied += self.bytes_used(place);
+                room -= 1;
+            }
+        }
         // The worst first, until what is left unused is little enough.
         let mut partly: Vec<(u64, u64, usize)> = Vec::new();
         let (mut used_all, mut unused_all) = (0u64, 0u64);
