@@ -141,7 +141,7 @@ fn tell(report: &CheckReport, context: &Context) -> Result<()> {
             path_hex: hex_of(path),
         })?;
     }
-    let damaged = report.damaged.iter().map(|(object, why)| JsonDamaged { object, why });
+    let damaged = report.damaged.iter().map(|d| JsonDamaged { object: &d.key, why: &d.why });
     context.output.object(&JsonCheck {
         r#type: "check",
         whole: report.is_whole(),

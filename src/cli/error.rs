@@ -214,7 +214,6 @@ impl From<RepoError> for Failure {
                 Self::new(Exit::Failed, message).hint("give fewer or shorter paths, tags and texts")
             }
             RepoError::Key(source) => source.into(),
-            RepoError::Prefix(source) => source.into(),
         }
     }
 }
@@ -310,7 +309,7 @@ impl From<TreeError> for Failure {
         match error {
             TreeError::Repo(source) => source.into(),
             TreeError::Format { .. } => damaged(error.to_string()),
-            TreeError::NoSuchPath | TreeError::NotADirectory => {
+            TreeError::NoSuchPath | TreeError::NotADirectory | TreeError::NotAFile => {
                 Self::new(Exit::Failed, error.to_string())
                     .hint("`holdall ls SNAPSHOT` shows what is in it")
             }
@@ -348,10 +347,9 @@ impl From<OpsError> for Failure {
             OpsError::Incomplete { ref first, .. } => damaged(error.to_string())
                 .object(text::escape(&first.what))
                 .hint("nothing was removed; `holdall check` names everything that is damaged"),
-            OpsError::NotAFile { .. } => Self::new(Exit::Failed, error.to_string()),
             OpsError::Output(source) => Self::output(&source),
             OpsError::Limit { .. } => Self::usage(error.to_string()),
-            OpsError::NothingRead { .. } | OpsError::Stream { .. } => {
+            OpsError::Source { .. } => {
                 Self::new(Exit::Failed, error.to_string()).hint("no snapshot was stored")
             }
             OpsError::Cancelled => Self::new(Exit::Interrupted, "interrupted"),

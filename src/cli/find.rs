@@ -106,7 +106,7 @@ pub fn run(args: &FindArgs, context: &Context) -> Result<Exit> {
     let mut chunk = None;
     let report = match &args.chunk {
         Some(prefix) => {
-            let id = chunk_by_prefix(&repository, prefix)?;
+            let id = chunk_by_prefix(&repository, prefix)??;
             let (report, locations) = find_chunk(&repository, &records, &id, each, &reporter)?;
             chunk = Some((id, locations));
             report

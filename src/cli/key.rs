@@ -82,7 +82,8 @@ pub fn run(args: &KeyArgs, context: &Context) -> Result<Exit> {
         KeyCommand::List => list(context, &repository.slots()?)?,
         KeyCommand::Add(args) => add(args, context, &repository)?,
         KeyCommand::Remove { slot } => {
-            let id = repository.remove_slot(slot)?;
+            let id = by_prefix(repository.slots()?.iter().map(|slot| slot.id), slot)?;
+            repository.remove_slot(&id)?;
             context.output.say(&format!(
                 "removed slot {}; a copy of it made before still opens what was copied with it",
                 id.short()
@@ -216,7 +217,7 @@ fn passwd(args: &PasswdArgs, context: &Context, repository: &Repository) -> Resu
     let label = old.about.label.clone();
     // The new one is stored before the old one goes.
     let id = repository.add_slot(&NewSlot { secret, cost: PasswordCost::DEFAULT, label })?;
-    repository.remove_slot(&old.id.to_hex())?;
+    repository.remove_slot(&old.id)?;
     context.output.say(&format!(
         "slot {} with the new password replaces slot {}; a copy of that one made before still opens \
          what was copied with it",

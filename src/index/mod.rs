@@ -310,6 +310,18 @@ impl Index {
         Ok(())
     }
 
+    /// The pack with a number, as `packs` counts. The delta must be folded.
+    pub fn pack(&self, number: u32) -> Result<Arc<PackRow>, IndexError> {
+        let mut below = number;
+        for run in &self.runs {
+            match below.checked_sub(run.pack_count()) {
+                None => return run.pack(below),
+                Some(rest) => below = rest,
+            }
+        }
+        Err(FormatError::Bad("number of a pack").into())
+    }
+
     /// Number of packs, as `packs` counts.
     pub fn pack_count(&self) -> u32 {
         self.runs.iter().map(Run::pack_count).sum::<u32>() + self.delta.pack_count()

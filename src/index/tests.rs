@@ -74,6 +74,8 @@ fn a_pass_meets_every_chunk_once_with_its_own_number() {
     let mut packs = BTreeMap::new();
     index.packs(&mut |number, pack| assert!(packs.insert(number, pack.id).is_none())).unwrap();
     assert_eq!(packs.len(), index.pack_count() as usize);
+    packs.iter().for_each(|(number, id)| assert_eq!(index.pack(*number).unwrap().id, *id));
+    assert!(index.pack(index.pack_count()).is_err());
     let mut numbers = BTreeSet::new();
     let mut met = BTreeMap::new();
     index

@@ -22,6 +22,7 @@ use crate::format::tree::{Entry, EntryKind};
 use crate::progress::{Counter, Progress};
 use crate::repo::Repository;
 use crate::text::{escape, plural};
+use crate::tree::TreeError;
 use links::Links;
 
 /// What a folder is written as.
@@ -71,7 +72,7 @@ pub fn dump_file(
     let reader = ContentReader::new(repository);
     let start = Start::find(reader.trees(), snapshot, path)?;
     let Some(Entry { kind: EntryKind::File { content, .. }, .. }) = &start.entry else {
-        return Err(OpsError::NotAFile { path: path.to_vec() });
+        return Err(OpsError::Path { path: path.to_vec(), source: TreeError::NotAFile });
     };
     progress.phase("writing", Counter::Bytes, Some(content.len()));
     let lost_bytes = write_content(&reader, content, &start.path, output, progress)?;

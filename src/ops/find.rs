@@ -81,9 +81,12 @@ pub fn find(
 }
 
 /// The chunk that a prefix of its id names, among all that the index knows.
-pub fn chunk_by_prefix(repository: &Arc<Repository>, prefix: &str) -> Result<ChunkId, OpsError> {
+pub fn chunk_by_prefix(
+    repository: &Arc<Repository>,
+    prefix: &str,
+) -> Result<Result<ChunkId, PrefixError>, OpsError> {
     if let Ok(id) = ChunkId::from_hex(prefix) {
-        return Ok(id);
+        return Ok(Ok(id));
     }
     let (mut first, mut count) = (None, 0);
     if !prefix.is_empty() {
@@ -98,11 +101,11 @@ pub fn chunk_by_prefix(repository: &Arc<Repository>, prefix: &str) -> Result<Chu
             })
         })??;
     }
-    match (first, count) {
+    Ok(match (first, count) {
         (Some(id), 1) => Ok(id),
-        (Some(_), count) => Err(PrefixError::Ambiguous { prefix: prefix.into(), count }.into()),
-        (None, _) => Err(PrefixError::Unknown(prefix.into()).into()),
-    }
+        (Some(_), count) => Err(PrefixError::Ambiguous { prefix: prefix.into(), count }),
+        (None, _) => Err(PrefixError::Unknown(prefix.into())),
+    })
 }
 
 /// Gives every entry whose content or listing uses a chunk to `each`, of the newest snapshot
@@ -411,9 +414,9 @@ mod tests {
         assert_eq!(uses(&ChunkId([7; 32])), (vec![], 0));
         for len in [64, 20] {
             let prefix = &content.to_hex()[..len];
-            assert_eq!(chunk_by_prefix(&sample.repository, prefix).unwrap(), content);
+            assert_eq!(chunk_by_prefix(&sample.repository, prefix).unwrap().unwrap(), content);
         }
-        let unclear = |prefix| chunk_by_prefix(&sample.repository, prefix).is_err();
+        let unclear = |prefix| chunk_by_prefix(&sample.repository, prefix).unwrap().is_err();
         assert!(unclear("") && unclear("zz") && unclear("0123456789abcdef"));
     }
 

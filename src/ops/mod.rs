@@ -22,7 +22,6 @@ pub mod stats;
 pub mod tag;
 pub mod walk;
 
-use crate::id::PrefixError;
 use crate::index::IndexError;
 use crate::pack::PackError;
 use crate::progress::Problem;
@@ -51,19 +50,11 @@ pub enum OpsError {
     /// The policy keeps nothing, so it would remove everything.
     #[error(transparent)]
     Retention(#[from] retention::RetentionError),
-    /// Nothing that was asked for could be read, so there is nothing to take a snapshot of.
-    #[error("nothing could be read: {}: {why}", crate::text::escape(path))]
-    NothingRead {
-        /// The first path, raw.
+    /// The source cannot be read: nothing of what was asked for, or a stream not to its end.
+    #[error("cannot read {}: {why}", crate::text::escape(path))]
+    Source {
+        /// The first path, or the stream's name in the snapshot; raw.
         path: Vec<u8>,
-        /// Why.
-        why: String,
-    },
-    /// A stream ended before its end, or the command that writes it failed.
-    #[error("{}: {why}", crate::text::escape(name))]
-    Stream {
-        /// The file's name in the snapshot, raw.
-        name: Vec<u8>,
         /// Why.
         why: String,
     },
@@ -83,19 +74,13 @@ pub enum OpsError {
         /// What the system said.
         source: TargetError,
     },
-    /// A path that the snapshot does not have.
+    /// A path that the snapshot does not have, or that is not what was asked for.
     #[error("{}: {source}", crate::text::escape(path))]
     Path {
         /// What was asked for, raw.
         path: Vec<u8>,
-        /// Why it is not there.
+        /// Why it cannot be taken.
         source: TreeError,
-    },
-    /// Only a file has content to be written by itself.
-    #[error("{} is no regular file", crate::text::escape(path))]
-    NotAFile {
-        /// What was asked for, raw.
-        path: Vec<u8>,
     },
     /// What takes the output took no more of it.
     #[error("writing the output: {0}")]
@@ -134,12 +119,6 @@ impl From<IndexError> for OpsError {
 
 impl From<StorageError> for OpsError {
     fn from(error: StorageError) -> Self {
-        Self::Repo(error.into())
-    }
-}
-
-impl From<PrefixError> for OpsError {
-    fn from(error: PrefixError) -> Self {
         Self::Repo(error.into())
     }
 }

@@ -27,8 +27,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::crypto::{CryptoError, KeyRing};
 use crate::format::FormatError;
 use crate::format::config::Config;
+use crate::format::frame::ChunkKind;
 use crate::format::pack::pack_of_key;
-use crate::id::{ChunkId, ClientId, FrameId, PackId, PrefixError, SnapshotId};
+use crate::id::{ChunkId, ClientId, FrameId, PackId, SnapshotId};
 use crate::index::{Index, IndexError, Refreshed};
 use crate::object::{ObjectError, Sealer};
 use crate::pack::{FrameOpener, PackError};
@@ -101,9 +102,6 @@ pub enum RepoError {
     /// A key that is needed is not given by this slot, or the last slot was to be removed.
     #[error(transparent)]
     Key(#[from] CryptoError),
-    /// A name for a snapshot or slot that names none, or several.
-    #[error(transparent)]
-    Prefix(#[from] PrefixError),
 }
 
 /// Who works on the repository, and with what.
@@ -154,6 +152,14 @@ impl Repository {
     /// Its keys, as far as the slot gives them.
     pub fn keys(&self) -> &KeyRing {
         &self.sealer.keys
+    }
+
+    /// The name of a chunk.
+    pub fn chunk_id(&self, kind: ChunkKind, plain: &[u8]) -> ChunkId {
+        match kind {
+            ChunkKind::Data => self.keys().data_id(plain),
+            ChunkKind::Tree => self.keys().tree_id(plain),
+        }
     }
 
     /// Seals and opens its objects.

@@ -138,11 +138,7 @@ impl ChunkReader {
     ) -> Result<Found, PackError> {
         let start = location.offset as usize;
         let found = Found { frame, start, end: start + location.len as usize };
-        let keys = self.repository.keys();
-        let actual = match kind {
-            ChunkKind::Data => keys.data_id(found.bytes()),
-            ChunkKind::Tree => keys.tree_id(found.bytes()),
-        };
+        let actual = self.repository.chunk_id(kind, found.bytes());
         match actual == *id && found.frame.kind == kind {
             true => Ok(found),
             false => Err(PackError::Misplaced(found.frame.id)),

@@ -5,7 +5,7 @@ use crate::crypto::{
     CryptoError, KeyRing, PasswordCost, Secret, SlotKey, WRAPPED_LEN, open_from_slot, seal_to_slot,
 };
 use crate::format::slot::{Slot, SlotAbout, SlotKind, slot_key};
-use crate::id::{RepositoryId, SlotId, by_prefix};
+use crate::id::{RepositoryId, SlotId};
 use crate::limits;
 use crate::object::{ObjectError, Sealer};
 use crate::storage::Storage;
@@ -56,19 +56,17 @@ impl Repository {
         Ok(records)
     }
 
-    /// Removes the slot that a prefix of its id names, unless it is the only one.
-    pub fn remove_slot(&self, prefix: &str) -> Result<SlotId, RepoError> {
-        let slots = self.slots()?;
-        let id = by_prefix(slots.iter().map(|slot| slot.id), prefix)?;
-        if slots.len() < 2 {
+    /// Removes a slot, unless it is the only one.
+    pub fn remove_slot(&self, id: &SlotId) -> Result<(), RepoError> {
+        if self.slots()?.iter().all(|slot| slot.id == *id) {
             return Err(CryptoError::LastSlot.into());
         }
         for (key, slot) in read_all(self.storage())? {
-            if slot.is_ok_and(|slot| slot.id == id) {
+            if slot.is_ok_and(|slot| slot.id == *id) {
                 self.storage().delete(&key)?;
             }
         }
-        Ok(id)
+        Ok(())
     }
 }
 
@@ -255,11 +253,11 @@ mod tests {
         storage.delete(&slot_key(&first.id)).unwrap();
         Repository::open(storage.clone(), world, environment(), &[one.secret]).unwrap();
         storage.put(&slot_key(&first.id), &[&object]).unwrap();
-        repository.remove_slot(&first.id.to_hex()).unwrap();
+        repository.remove_slot(&first.id).unwrap();
         let mut left = 0;
         storage.list("keys/", &mut |_| left += 1).unwrap();
         assert_eq!(left, 1);
-        let last = repository.slots().unwrap()[0].id.to_hex();
+        let last = repository.slots().unwrap()[0].id;
         assert!(repository.remove_slot(&last).is_err());
     }
 }

@@ -31,6 +31,9 @@ pub enum TreeError {
     /// A part of the path but the last is no directory.
     #[error("a part of the path is no directory")]
     NotADirectory,
+    /// Only a file has content.
+    #[error("it is no regular file")]
+    NotAFile,
 }
 
 /// Where chunks go: a session, or nowhere for a dry run.

@@ -66,6 +66,32 @@ impl TreeReader {
         Ok(None)
     }
 
+    /// The list that a chunk holds; `len` and `depth` are what its reference says of it.
+    pub fn list(&self, id: &ChunkId, len: u64, depth: u8) -> Result<Refs, TreeError> {
+        let list = self.read(id, |bytes| Refs::decode_chunk(bytes, depth))?;
+        match list.len() == len {
+            true => Ok(list),
+            false => {
+                Err(TreeError::Format { id: *id, source: FormatError::Bad("length of a list") })
+            }
+        }
+    }
+
+    /// The entries that one chunk of a listing holds; they come after `previous` in it.
+    pub fn entries_of(
+        &self,
+        id: &ChunkId,
+        len: u64,
+        previous: Option<&[u8]>,
+    ) -> Result<Vec<Entry>, TreeError> {
+        self.read(id, |bytes| {
+            if bytes.len() as u64 != len || bytes.len() > limits::CHUNK_LEN_MAX {
+                return Err(FormatError::Bad("length of a chunk"));
+            }
+            decode_entries(bytes, previous)
+        })
+    }
+
     fn read<T>(
         &self,
         id: &ChunkId,
@@ -107,11 +133,7 @@ impl Leaves {
         if let Some(lists) = &mut self.lists {
             lists.push(id);
         }
-        let list = self.reader.read(&id, |bytes| Refs::decode_chunk(bytes, depth))?;
-        if list.len() != len {
-            let source = FormatError::Bad("length of a list");
-            return Err(TreeError::Format { id, source });
-        }
+        let list = self.reader.list(&id, len, depth)?;
         self.levels.push((depth, list.refs.into()));
         Ok(())
     }
@@ -151,32 +173,12 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Also remembers the chunks that are read, for those who need every chunk.
-    pub fn with_lists(mut self) -> Self {
-        self.leaves = self.leaves.with_lists();
-        self
-    }
-
-    /// The chunks read since the last call.
-    pub fn take_lists(&mut self) -> Vec<ChunkId> {
-        self.leaves.take_lists()
-    }
-
     fn load(&mut self, leaf: Ref) -> Result<(), TreeError> {
         let Ref::Chunk { id, len } = leaf else {
             let source = FormatError::Bad("listing");
             return Err(TreeError::Format { id: ChunkId::default(), source });
         };
-        if let Some(lists) = &mut self.leaves.lists {
-            lists.push(id);
-        }
-        let previous = self.previous.as_deref();
-        let entries = self.leaves.reader.read(&id, |bytes| {
-            if bytes.len() as u64 != len || bytes.len() > limits::CHUNK_LEN_MAX {
-                return Err(FormatError::Bad("length of a chunk"));
-            }
-            decode_entries(bytes, previous)
-        })?;
+        let entries = self.leaves.reader.entries_of(&id, len, self.previous.as_deref())?;
         if let Some(last) = entries.last() {
             self.previous = Some(last.name.clone());
         }

@@ -246,7 +246,7 @@ fn missing_paths_make_it_partial_or_fail() {
     assert_eq!(snapshot.problems[0].path, b"/no/such/path");
     let before = crate::support::storages::keys(&*repo.storage, "");
     let error = run_with(&repo.repository, &[missing], &BackupOptions::default()).unwrap_err();
-    assert!(matches!(error, OpsError::NothingRead { .. }), "{error}");
+    assert!(matches!(error, OpsError::Source { .. }), "{error}");
     assert_eq!(crate::support::storages::keys(&*repo.storage, ""), before, "nothing is left");
 }
 
@@ -265,7 +265,7 @@ fn streams_become_a_file_unless_their_command_fails() {
     assert_eq!(content(&repo.repository, at(&all, Path::new("/dump.sql"))), bytes);
     let failed =
         backup(&repo.repository, stream(Err("exit 1".into())), &options, &Silent::default());
-    assert!(matches!(failed, Err(OpsError::Stream { .. })));
+    assert!(matches!(failed, Err(OpsError::Source { .. })));
     assert_eq!(repo.repository.counted().unwrap().len(), 1);
 }
 

@@ -142,7 +142,7 @@ fn a_damaged_pack_names_the_files_that_need_it() {
         storage.restore(&whole);
         damage(&storage, pack, &Damage::Delete).unwrap();
         let report = run(&fresh(&repo, &storage).unwrap(), ReadData::None).unwrap();
-        assert!(report.damaged.iter().all(|(key, _)| key == pack));
+        assert!(report.damaged.iter().all(|damaged| damaged.key == *pack));
         touched_by.push(report.touched);
     }
     let path = source.path().join("d2/file").into_os_string().into_encoded_bytes();

@@ -224,7 +224,7 @@ fn a_change_of_keys_crashes() {
     let first = scene.repo.repository.slots().unwrap().remove(0).id;
     scene.repo.repository.add_slot(&slot).unwrap();
     scene.at_every_call(
-        |repository| repository.remove_slot(&first.to_hex()).is_ok(),
+        |repository| repository.remove_slot(&first).is_ok(),
         |removed, repository, what| {
             assert!(opens(repository, &secret), "{what}");
             assert!(!removed || !opens(repository, &scene.repo.secret), "{what}");

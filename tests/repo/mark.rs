@@ -27,14 +27,15 @@ struct Told {
 }
 
 impl Visitor for Told {
-    fn need(&mut self, need: &Need<'_>) {
-        assert_eq!(need.len.is_some(), need.kind == ChunkKind::Data);
+    fn need(&mut self, need: &Need<'_>) -> Result<(), OpsError> {
         self.needs.push((need.kind, need.id, need.path.to_vec()));
+        Ok(())
     }
 
-    fn loss(&mut self, loss: &Loss<'_>) {
+    fn loss(&mut self, loss: Loss<'_>) -> Result<(), OpsError> {
         self.losses.insert((loss.snapshot, loss.path.to_vec()));
         self.damaged += usize::from(loss.error.is_some());
+        Ok(())
     }
 }
 

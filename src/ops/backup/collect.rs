@@ -101,7 +101,7 @@ pub(super) fn collect(
     let (tree, failed) = paths::tree(paths);
     if failed.len() == paths.len() {
         let first = failed.into_iter().next();
-        return Err(OpsError::NothingRead {
+        return Err(OpsError::Source {
             path: first.as_ref().map(|e| e.path().to_vec()).unwrap_or_default(),
             why: first.map_or_else(|| "no path was given".into(), |e| e.to_string()),
         });
@@ -141,7 +141,7 @@ pub(super) fn collect(
     if walked.files + read.files + walked.directories + walked.others == 0 {
         let first = collected.problems.first.into_iter().next();
         let (path, why) = first.map(|p| (p.path, p.why)).unwrap_or_default();
-        return Err(OpsError::NothingRead { path, why });
+        return Err(OpsError::Source { path, why });
     }
     Ok(collected)
 }

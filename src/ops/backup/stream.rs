@@ -31,7 +31,7 @@ pub(super) fn read(
     stream: &mut Stream,
     progress: &dyn Progress,
 ) -> Result<Collected, OpsError> {
-    let failed = |why: String| OpsError::Stream { name: stream.name.clone(), why };
+    let failed = |why: String| OpsError::Source { path: stream.name.clone(), why };
     if !name_is_allowed(&stream.name) {
         return Err(failed("the name must be a single file name".into()));
     }

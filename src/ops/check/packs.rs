@@ -1,9 +1,10 @@
 //! Packs, read and opened from the first byte to the last.
 
+use super::super::OpsError;
+use super::super::mark::Stock;
 use crate::format::FormatError;
-use crate::format::frame::ChunkKind;
 use crate::format::pack::{FrameInfo, HEADER_LEN, PackInfo, decode_header, pack_key};
-use crate::id::{ChunkId, PackId};
+use crate::id::ChunkId;
 use crate::index::PackRow;
 use crate::pack::{PackError, read_trailer};
 use crate::repo::Repository;
@@ -11,43 +12,40 @@ use crate::repo::Repository;
 /// Read at once, bytes.
 const BLOCK_LEN: u64 = 4 << 20;
 
-/// What is wrong with a pack.
-#[derive(Debug)]
-pub struct PackDamage {
-    /// The pack.
-    pub pack: PackId,
+/// Something that is wrong with a pack.
+pub(super) struct PackDamage {
     /// What is wrong, in words.
     pub why: String,
-    /// The chunks that cannot be read from it.
-    pub chunks: Vec<ChunkId>,
+    /// The frame that cannot be opened, if it is that.
+    pub frame: Option<u16>,
 }
 
-/// Reads a pack and opens every frame of it. `known` is what the index says of it.
+/// Reads the pack at a place of the stock, and opens every frame of it.
 pub(super) fn check_pack(
     repository: &Repository,
-    known: &PackRow,
+    stock: &Stock,
+    place: u32,
     progress: &mut dyn FnMut(u64),
-) -> Vec<PackDamage> {
+) -> Result<Vec<PackDamage>, OpsError> {
+    let known = stock.row(place)?;
     let mut damage = Vec::new();
-    let mut found = |why: String, chunks: Vec<ChunkId>| {
-        damage.push(PackDamage { pack: known.id, why, chunks });
-    };
+    let mut found = |why: String, frame| damage.push(PackDamage { why, frame });
     let info = match read_trailer(repository.storage(), repository.sealer(), &known.id) {
-        Ok(info) => Some(info),
+        Ok(info) if agrees(&known, &info) => Some(info),
+        Ok(_) => {
+            found("its trailer says something else than the index".into(), None);
+            None
+        }
         Err(error) => {
-            found(format!("its trailer cannot be read: {error}"), Vec::new());
+            found(format!("its trailer cannot be read: {error}"), None);
             None
         }
     };
-    if let Some(info) = &info
-        && !agrees(known, info)
-    {
-        found("its trailer says something else than the index".into(), Vec::new());
+    if let Err(error) = check_header(repository, &known) {
+        found(format!("its first bytes are wrong: {error}"), None);
     }
-    if let Err(error) = check_header(repository, known) {
-        found(format!("its first bytes are wrong: {error}"), Vec::new());
-    }
-    let frames = places(known, info.as_ref());
+    let frames = places(&known, info.as_ref());
+    let mut number = 0u16;
     for block in blocks(&frames) {
         let Some((first, last)) = block.first().zip(block.last()) else { continue };
         let (start, end) = (first.offset, u64::from(last.offset) + u64::from(last.stored_len));
@@ -71,27 +69,29 @@ pub(super) fn check_pack(
                     frame.stored_len,
                 ),
             };
-            if let Err(error) =
-                stored.and_then(|bytes| check_frame(repository, known, frame, bytes))
-            {
-                let chunks = frame.chunks.iter().map(|chunk| chunk.id).collect();
-                found(format!("the frame at byte {} is damaged: {error}", frame.offset), chunks);
+            let checked = stored
+                .and_then(|bytes| check_frame(repository, stock, place, &known, frame, bytes));
+            if let Err(error) = checked {
+                found(
+                    format!("the frame at byte {} is damaged: {error}", frame.offset),
+                    Some(number),
+                );
             }
+            number = number.saturating_add(1);
         }
     }
-    damage
+    Ok(damage)
 }
 
 fn agrees(known: &PackRow, info: &PackInfo) -> bool {
+    let known_frames = known.frames.iter();
     known.len == info.len
         && known.kind == info.trailer.kind
-        && known.frames.len() == info.trailer.frames.len()
-        && known.frames.iter().zip(&info.trailer.frames).all(|(a, b)| {
-            a.id == b.id
-                && a.offset == b.offset
-                && a.stored_len == b.stored_len
-                && a.codec == b.codec
-        })
+        && known_frames.map(|f| (f.id, f.offset, f.stored_len, f.codec)).eq(info
+            .trailer
+            .frames
+            .iter()
+            .map(|f| (f.id, f.offset, f.stored_len, f.codec)))
 }
 
 fn check_header(repository: &Repository, known: &PackRow) -> Result<(), PackError> {
@@ -136,6 +136,8 @@ fn blocks(frames: &[FrameInfo]) -> impl Iterator<Item = &[FrameInfo]> {
 
 fn check_frame(
     repository: &Repository,
+    stock: &Stock,
+    place: u32,
     known: &PackRow,
     frame: &FrameInfo,
     bytes: Vec<u8>,
@@ -144,17 +146,13 @@ fn check_frame(
     if opened.id != frame.id || opened.kind != known.kind {
         return Err(PackError::Misplaced(frame.id));
     }
-    let keys = repository.keys();
-    let named = |chunk: &[u8]| match known.kind {
-        ChunkKind::Data => keys.data_id(chunk),
-        ChunkKind::Tree => keys.tree_id(chunk),
-    };
+    let named = |chunk: &[u8]| repository.chunk_id(known.kind, chunk);
     let mut expected = frame.chunks.iter();
     for chunk in opened.chunks() {
         // Where the trailer is lost, what the frame holds is at least looked for in the index.
         let right = match expected.next() {
             Some(expected) => named(chunk) == expected.id,
-            None if frame.chunks.is_empty() => is_located(repository, known, &named(chunk)),
+            None if frame.chunks.is_empty() => is_located(stock, place, &named(chunk)),
             None => false,
         };
         if !right {
@@ -167,9 +165,7 @@ fn check_frame(
     }
 }
 
-fn is_located(repository: &Repository, known: &PackRow, id: &ChunkId) -> bool {
-    let found = repository
-        .with_index(|index| index.any_location(id, |place| place.pack.id == known.id))
-        .map(|found| found.unwrap_or(false));
-    found.unwrap_or(false)
+fn is_located(stock: &Stock, pack: u32, id: &ChunkId) -> bool {
+    let places = stock.known_places(id).unwrap_or_default();
+    places.iter().any(|(place, _)| *place == pack)
 }

@@ -1,21 +1,17 @@
-//! The structure: every object opens, every chunk that a snapshot needs lies in a pack that is
-//! there.
+//! The structure but for the trees: every object opens, and packs are as the index has them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Findings, Packs};
+use super::super::OpsError;
+use super::super::mark::Stock;
+use super::Findings;
 use crate::format::envelope::ObjectType;
 use crate::format::epoch::{EpochStep, epoch_of_key};
 use crate::format::pack::pack_key;
-use crate::format::session::session_of_key;
-use crate::format::tree::{EntryKind, Ref, Refs};
-use crate::id::{ChunkId, PackId};
+use crate::format::session::{SessionObject, session_of_key};
 use crate::index::segment_key;
-use crate::ops::OpsError;
 use crate::progress::Counter;
-use crate::repo::{RepoError, Repository, SnapshotRecord};
-use crate::tree::{Entries, TreeReader};
+use crate::repo::{RepoError, Repository};
 
 /// Opens every object but packs and index segments.
 pub(super) fn objects(
@@ -52,7 +48,6 @@ pub(super) fn objects(
 }
 
 fn kind_of(key: &str) -> Option<ObjectType> {
-    use crate::format::session::SessionObject;
     let (directory, _) = key.split_once('/')?;
     match directory {
         "snapshots" => Some(ObjectType::Snapshot),
@@ -75,203 +70,24 @@ fn kind_of(key: &str) -> Option<ObjectType> {
 pub(super) fn packs(
     repository: &Arc<Repository>,
     findings: &mut Findings<'_>,
-) -> Result<Packs, OpsError> {
+) -> Result<Stock, OpsError> {
     findings.progress.phase("comparing packs with the index", Counter::Objects, None);
-    let refreshed = repository.refresh_index()?;
-    for (id, error) in refreshed.damaged {
-        findings.damaged(&segment_key(&id), error.to_string());
+    let stock = Stock::take(repository)?;
+    for (id, error) in &stock.damaged {
+        findings.damaged(&segment_key(id), error.to_string());
     }
-    let listed: HashMap<PackId, u64> = repository.list_packs()?.into_iter().collect();
-    let mut known = BTreeMap::new();
-    let mut learn = |repository: &Repository| {
-        repository
-            .with_index(|index| index.packs(&mut |_, pack| _ = known.insert(pack.id, pack.clone())))
-    };
-    learn(repository)??;
-    let before = known.len();
-    let unknown = listed.keys().filter(|id| !known.contains_key(id)).count();
-    if unknown > 0 {
-        for (id, error) in repository.learn_from_trailers()? {
-            findings.damaged(&pack_key(&id), format!("its trailer cannot be read: {error}"));
-        }
-        let mut learn = |repository: &Repository| {
-            repository.with_index(|index| {
-                index.packs(&mut |_, pack| _ = known.insert(pack.id, pack.clone()))
-            })
-        };
-        learn(repository)??;
+    for (id, _, error) in &stock.silent {
+        findings.damaged(&pack_key(id), format!("its trailer cannot be read: {error}"));
     }
-    findings.report.packs = listed.len() as u64;
-    findings.report.packs_unknown = (known.len() - before) as u64;
-    for pack in known.values() {
-        if let Some(len) = listed.get(&pack.id).filter(|len| **len != pack.len) {
-            let why = format!("it has {len} bytes instead of {}", pack.len);
+    for (place, pack) in (0..).zip(&stock.packs) {
+        if pack.listed && !pack.whole {
+            let known = stock.row(place)?;
+            let why = format!("it has {} bytes instead of {}", pack.len, known.len);
             findings.damaged(&pack_key(&pack.id), why);
         }
     }
-    Ok(Packs { listed, known })
-}
-
-/// What the snapshots need.
-pub(super) struct Needs {
-    /// Chunks that are nowhere.
-    pub missing: HashSet<ChunkId>,
-    /// Packs that hold what is needed; `None` when nobody asked.
-    pub packs: Option<HashSet<PackId>>,
-}
-
-struct Walk<'a, 'b> {
-    repository: &'a Arc<Repository>,
-    packs: &'a Packs,
-    trees: TreeReader,
-    /// Chunks that were met, by their number in the index.
-    met: Vec<u64>,
-    needs: Needs,
-    findings: &'a mut Findings<'b>,
-}
-
-/// Walks the trees of all snapshots, each subtree once.
-pub(super) fn needs(
-    repository: &Arc<Repository>,
-    records: &[SnapshotRecord],
-    packs: &Packs,
-    findings: &mut Findings<'_>,
-) -> Result<Needs, OpsError> {
-    let progress = findings.progress;
-    progress.phase("walking snapshots", Counter::Objects, Some(records.len() as u64));
-    repository.with_index_mut(|index| index.fold())?;
-    let count = repository.with_index(|index| index.chunk_count())?;
-    let mut walk = Walk {
-        repository,
-        packs,
-        trees: TreeReader::new(repository),
-        met: vec![0; usize::try_from(count / 64 + 1).unwrap_or(usize::MAX)],
-        needs: Needs { missing: HashSet::new(), packs: Some(HashSet::new()) },
-        findings,
-    };
-    for record in records {
-        walk.tree(&record.snapshot.root)?;
-        progress.add(Counter::Objects, 1);
-    }
-    walk.findings.report.snapshots = records.len() as u64;
-    let needs = walk.needs;
-    for pack in packs.known.values().filter(|pack| !packs.listed.contains_key(&pack.id)) {
-        // Prunes remove packs that the local index still knows: only a needed one is missed.
-        let needed = needs.packs.as_ref().is_some_and(|needed| needed.contains(&pack.id));
-        if needed {
-            findings.damaged(&pack_key(&pack.id), "it is missing".into());
-        }
-    }
-    Ok(needs)
-}
-
-impl Walk<'_, '_> {
-    fn tree(&mut self, root: &Refs) -> Result<(), OpsError> {
-        let mut open: Vec<Entries> = self.below(root)?.into_iter().collect();
-        while let Some(entries) = open.last_mut() {
-            if self.findings.progress.cancelled() {
-                return Err(OpsError::Cancelled);
-            }
-            let entry = entries.next();
-            let lists = entries.take_lists();
-            for id in lists {
-                self.chunk(&id)?;
-            }
-            match entry {
-                None => _ = open.pop(),
-                // What is missing or damaged is noted by its chunk; the walk goes on behind it.
-                Some(Err(error)) => self.unreadable(error)?,
-                Some(Ok(entry)) => match entry.kind {
-                    EntryKind::Directory { listing } => open.extend(self.below(&listing)?),
-                    EntryKind::File { content, .. } => self.content(&content)?,
-                    _ => {}
-                },
-            }
-        }
-        Ok(())
-    }
-
-    fn unreadable(&mut self, error: crate::tree::TreeError) -> Result<(), OpsError> {
-        use crate::tree::TreeError;
-        match error {
-            TreeError::Repo(RepoError::Chunk { id, .. }) | TreeError::Format { id, .. } => {
-                self.needs.missing.insert(id);
-                Ok(())
-            }
-            error => Err(error.into()),
-        }
-    }
-
-    /// The entries of a listing that was not walked before.
-    fn below(&mut self, listing: &Refs) -> Result<Option<Entries>, OpsError> {
-        let walk = self.listing(listing)?;
-        Ok(walk.then(|| self.trees.entries(listing).with_lists()))
-    }
-
-    /// Whether a listing is to be walked: one whose first chunk was met was walked before, and so
-    /// was what is below it.
-    fn listing(&mut self, listing: &Refs) -> Result<bool, OpsError> {
-        let mut all_met = true;
-        for item in &listing.refs {
-            if let Ref::Chunk { id, .. } = item {
-                all_met &= self.is_met(id)?;
-            }
-        }
-        Ok(!all_met)
-    }
-
-    fn content(&mut self, content: &Refs) -> Result<(), OpsError> {
-        let mut leaves = self.trees.leaves(content).with_lists();
-        loop {
-            let leaf = leaves.next();
-            for id in leaves.take_lists() {
-                self.chunk(&id)?;
-            }
-            match leaf {
-                None => return Ok(()),
-                Some(Ok(Ref::Chunk { id, .. })) => self.chunk(&id)?,
-                Some(Ok(Ref::Hole { .. })) => {}
-                Some(Err(error)) => self.unreadable(error)?,
-            }
-        }
-    }
-
-    fn is_met(&self, id: &ChunkId) -> Result<bool, OpsError> {
-        let number = self.repository.with_index(|index| index.number(id))??;
-        Ok(number.is_some_and(|number| self.bit(number).is_some_and(|(word, bit)| word & bit != 0)))
-    }
-
-    fn bit(&self, number: u64) -> Option<(u64, u64)> {
-        let at = usize::try_from(number / 64).ok()?;
-        Some((*self.met.get(at)?, 1 << (number % 64)))
-    }
-
-    /// Notes that a chunk is needed: it must lie in a pack that is there.
-    fn chunk(&mut self, id: &ChunkId) -> Result<(), OpsError> {
-        if self.is_met(id)? {
-            return Ok(());
-        }
-        let number = self.repository.with_index(|index| index.number(id))??;
-        if let Some(number) = number
-            && let Ok(at) = usize::try_from(number / 64)
-            && let Some(word) = self.met.get_mut(at)
-        {
-            *word |= 1 << (number % 64);
-        }
-        self.findings.report.chunks += 1;
-        let places = self.repository.with_index(|index| index.locations(id))??;
-        let listed = |pack: &PackId| self.packs.listed.contains_key(pack);
-        if let Some(needed) = &mut self.needs.packs {
-            // One good copy is enough; where there is none, all that are known are missed.
-            let good = places.iter().find(|place| listed(&place.pack.id));
-            match good {
-                Some(place) => _ = needed.insert(place.pack.id),
-                None => needed.extend(places.iter().map(|place| place.pack.id)),
-            }
-        }
-        if !places.iter().any(|place| listed(&place.pack.id)) {
-            self.needs.missing.insert(*id);
-        }
-        Ok(())
-    }
+    let listed = stock.packs.iter().filter(|pack| pack.listed).count();
+    findings.report.packs = (listed + stock.silent.len()) as u64;
+    findings.report.packs_unknown = stock.packs.iter().filter(|pack| pack.unnamed).count() as u64;
+    Ok(stock)
 }

@@ -43,7 +43,7 @@ pub fn diff_live(
     progress.phase("comparing", Counter::Entries, None);
     let reader = TreeReader::new(repository);
     let before = Start::find(&reader, before.0, before.1)?;
-    let start = open_start(live).map_err(|error| OpsError::NothingRead {
+    let start = open_start(live).map_err(|error| OpsError::Source {
         path: error.path().to_vec(),
         why: error.to_string(),
     })?;
@@ -531,6 +531,6 @@ mod tests {
             &mut |_| Ok(()),
             &Silent::default(),
         );
-        assert!(matches!(ended, Err(OpsError::NothingRead { .. })));
+        assert!(matches!(ended, Err(OpsError::Source { .. })));
     }
 }

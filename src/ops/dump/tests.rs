@@ -263,7 +263,7 @@ fn one_file_alone() {
     assert!(file == content(&tree, &[b"top", b"file"]));
     assert_eq!((report.bytes, report.entry_count), (file.len() as u64, 1));
     for path in [&b"/top"[..], b"/top/link", b"/"] {
-        assert!(matches!(dump(path), Err(OpsError::NotAFile { .. })));
+        assert!(matches!(dump(path), Err(OpsError::Path { source: TreeError::NotAFile, .. })));
     }
     assert!(matches!(dump(b"/none"), Err(OpsError::Path { .. })));
     let (archive, _) = dumped(&sample, &record, b"/top/one", ArchiveFormat::Tar, &progress);

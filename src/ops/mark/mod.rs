@@ -10,6 +10,7 @@ pub use walk::mark;
 
 pub(super) use stock::is_outage;
 
+use super::OpsError;
 use crate::format::frame::ChunkKind;
 use crate::id::{ChunkId, SnapshotId};
 use crate::tree::TreeError;
@@ -60,10 +61,6 @@ pub struct Need<'a> {
     pub kind: ChunkKind,
     /// The chunk.
     pub id: ChunkId,
-    /// Its number in the stock.
-    pub number: u64,
-    /// How long a file says that it is, bytes; chunks of trees were read, and are as they should.
-    pub len: Option<u64>,
     /// A snapshot that needs it: the first one.
     pub snapshot: SnapshotId,
     /// The file or directory, raw: the first one.
@@ -71,7 +68,7 @@ pub struct Need<'a> {
 }
 
 /// Something that a snapshot needs and that is not there, or not readable.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Loss<'a> {
     /// What it is.
     pub kind: ChunkKind,
@@ -82,15 +79,17 @@ pub struct Loss<'a> {
     /// The file or directory, raw.
     pub path: &'a [u8],
     /// Why it cannot be used; `None`: no pack that is there has it, or its base.
-    pub error: Option<&'a TreeError>,
+    pub error: Option<TreeError>,
 }
 
-/// Who is told what a walk meets.
+/// Who is told what a walk meets, and may end it.
 pub trait Visitor {
     /// A chunk is needed: told once for each.
-    fn need(&mut self, _: &Need<'_>) {}
+    fn need(&mut self, _: &Need<'_>) -> Result<(), OpsError> {
+        Ok(())
+    }
     /// Something is lost. Told for each snapshot and path, until there were very many.
-    fn loss(&mut self, _: &Loss<'_>);
+    fn loss(&mut self, loss: Loss<'_>) -> Result<(), OpsError>;
 }
 
 #[cfg(test)]

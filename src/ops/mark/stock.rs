@@ -2,9 +2,11 @@
 //! that are there.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::super::OpsError;
 use super::Marks;
+use crate::format::FormatError;
 use crate::format::frame::{ChunkKind, Codec};
 use crate::id::{ChunkId, FrameId, PackId, SegmentId, SnapshotId};
 use crate::index::{Chunk, Index, IndexError, PackRow, Refreshed};
@@ -54,11 +56,13 @@ pub struct Stock {
     places: HashMap<PackId, u32>,
     /// The place of each pack by the index's number.
     numbers: Vec<u32>,
+    /// A number that the index has for each pack, by place.
+    rows: Vec<u32>,
     deltas: HashMap<Place, FrameId>,
     bases: HashMap<FrameId, Vec<Place>>,
+    present: Marks,
     /// Frames that somebody found damaged.
     broken: HashSet<Place>,
-    present: Marks,
 }
 
 impl Stock {
@@ -82,10 +86,11 @@ impl Stock {
             index,
             places: HashMap::new(),
             numbers: Vec::new(),
+            rows: Vec::new(),
             deltas: HashMap::new(),
             bases: HashMap::new(),
-            broken: HashSet::new(),
             present: Marks::default(),
+            broken: HashSet::new(),
         };
         stock.count_packs(&listed, &unnamed)?;
         stock.find_damage(repository)?;
@@ -99,14 +104,15 @@ impl Stock {
         listed: &HashMap<PackId, u64>,
         unnamed: &HashSet<PackId>,
     ) -> Result<(), OpsError> {
-        let Self { index, packs, places, numbers, deltas, .. } = self;
-        index.packs(&mut |number, row| {
-            let number = number as usize;
+        let Self { index, packs, places, numbers, rows, deltas, .. } = self;
+        index.packs(&mut |index_number, row| {
+            let number = index_number as usize;
             numbers.resize(number.max(numbers.len()), u32::MAX);
             // Two runs may know the same pack.
             let place = *places.entry(row.id).or_insert_with(|| {
                 let place = packs.len() as u32;
                 packs.push(stocked(row, listed, unnamed));
+                rows.push(index_number);
                 for (frame, info) in row.frames.iter().enumerate() {
                     if let Codec::Delta { base } = info.codec {
                         deltas.insert((place, frame as u16), base);
@@ -192,18 +198,28 @@ impl Stock {
 
     /// Whether what lies there can be read: its pack is there, and so is the base of its frame.
     pub fn is_usable(&self, place: Place) -> bool {
-        self.is_whole(place)
-            && self
-                .bases_of(place)
-                .is_none_or(|bases| bases.iter().any(|base| self.is_whole(*base)))
+        self.is_there(place)
+            && self.bases_of(place).is_none_or(|bases| bases.iter().any(|b| self.is_there(*b)))
     }
 
-    fn is_whole(&self, place: Place) -> bool {
-        self.pack(place).is_some_and(|pack| pack.whole) && !self.broken.contains(&place)
+    fn is_there(&self, place: Place) -> bool {
+        let pack = self.packs.get(place.0 as usize);
+        pack.is_some_and(|pack| pack.whole) && !self.broken.contains(&place)
     }
 
-    fn pack(&self, place: Place) -> Option<&StockedPack> {
-        self.packs.get(place.0 as usize)
+    /// Counts frames that were found not to open as not there.
+    pub fn break_frames(
+        &mut self,
+        frames: impl IntoIterator<Item = Place>,
+    ) -> Result<(), OpsError> {
+        self.broken.extend(frames);
+        self.count_chunks()
+    }
+
+    /// What the index, or its own trailer, says of a pack.
+    pub fn row(&self, pack: u32) -> Result<Arc<PackRow>, OpsError> {
+        let number = self.rows.get(pack as usize).ok_or(FormatError::Bad("number of a pack"));
+        Ok(self.index.pack(*number.map_err(IndexError::from)?)?)
     }
 
     /// The frame that a delta frame needs; `None` when it is no delta.
@@ -242,6 +258,13 @@ impl Stock {
 
     /// All places where a chunk can be read, in order.
     pub fn copies(&self, id: &ChunkId) -> Result<Vec<Place>, OpsError> {
+        let mut places = self.known_places(id)?;
+        places.retain(|place| self.is_usable(*place));
+        Ok(places)
+    }
+
+    /// All places where a chunk should lie, in order, whether they can be read or not.
+    pub fn known_places(&self, id: &ChunkId) -> Result<Vec<Place>, OpsError> {
         let mut places = Vec::new();
         for location in self.index.locations(id)? {
             let frame = u16::try_from(location.frame).ok();
@@ -249,7 +272,6 @@ impl Stock {
         }
         places.sort_unstable();
         places.dedup();
-        places.retain(|place| self.is_usable(*place));
         Ok(places)
     }
 }

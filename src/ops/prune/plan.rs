@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::super::OpsError;
-use super::super::mark::{Loss, Marks, Stock, Visitor, mark};
+use super::super::mark::{Loss, Marks, Stock, Visitor, is_outage, mark};
 use super::usage::Usage;
 use super::{Figures, PruneOptions, PruneReport, fence, repack};
 use crate::format::epoch::{EpochStep, Plan};
@@ -19,6 +19,7 @@ use crate::limits;
 use crate::pack::{PackError, read_trailer};
 use crate::progress::{Problem, Progress};
 use crate::repo::{RepoError, Repository};
+use crate::tree::TreeError;
 
 /// So many snapshots are named in a plan; others are marked again (P7). With as many packs as a
 /// plan may name it stays well below the longest object.
@@ -135,7 +136,13 @@ pub(super) struct Losses {
 }
 
 impl Visitor for Losses {
-    fn loss(&mut self, loss: &Loss<'_>) {
+    fn loss(&mut self, loss: Loss<'_>) -> Result<(), OpsError> {
+        // A storage that refuses or fails says nothing about what lies there.
+        if let Some(TreeError::Repo(RepoError::Chunk { source: Some(source), .. })) = &loss.error
+            && is_outage(source)
+        {
+            return loss.error.map_or(Ok(()), |error| Err(error.into()));
+        }
         self.count += 1;
         self.first.get_or_insert_with(|| {
             let what = [loss.snapshot.short().as_bytes(), b":", loss.path].concat();
@@ -144,6 +151,7 @@ impl Visitor for Losses {
                 None => Problem::damage(what, format!("chunk {} is missing", loss.id.short())),
             }
         });
+        Ok(())
     }
 }
 

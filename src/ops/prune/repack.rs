@@ -6,7 +6,6 @@ use super::super::OpsError;
 use super::super::mark::{Place, is_outage};
 use super::highest_number;
 use super::plan::{Draft, Fate};
-use crate::format::frame::ChunkKind;
 use crate::format::pack::{FrameInfo, PackInfo, pack_key};
 use crate::format::session::Purpose;
 use crate::id::{ChunkId, PackId};
@@ -199,13 +198,9 @@ fn copy_chunks(
     let repository = session.repository().clone();
     let opened = repository.open_frame(bytes)?;
     let kind = info.trailer.kind;
-    let keys = repository.keys();
     let mut live = Vec::new();
     for ((chunk, plain), needed) in frame.chunks.iter().zip(opened.chunks()).zip(needed) {
-        let id = match kind {
-            ChunkKind::Data => keys.data_id(plain),
-            ChunkKind::Tree => keys.tree_id(plain),
-        };
+        let id = repository.chunk_id(kind, plain);
         if *needed && id != chunk.id {
             return Err(PackError::Misplaced(frame.id).into());
         }
