@@ -23,6 +23,8 @@ pub const PARITY_SHARDS_MAX: usize = 32_768;
 pub const PARITY_SHARD_LEN_MAX: u64 = 1 << 20;
 /// Longest head of a parity object, as stored, bytes.
 pub const PARITY_HEAD_LEN_MAX: usize = 2 << 20;
+/// Most parity, percent of a pack's length.
+pub const PARITY_PERCENT_MAX: u8 = 50;
 /// Longest sealed object other than a pack, as stored, bytes.
 pub const OBJECT_LEN_MAX: usize = 64 << 20;
 /// Most packs that one index segment describes.

@@ -7,6 +7,7 @@ mod commit;
 mod create;
 mod damage;
 mod epochs;
+mod parity;
 mod pipeline;
 mod reader;
 mod session;
