@@ -13,6 +13,7 @@ pub mod ls;
 pub mod mark;
 pub mod probe;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod retention;
 #[cfg(test)]

@@ -7,10 +7,11 @@ mod packs;
 mod reading;
 mod structure;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::OpsError;
+use super::mark::{Place, Stock};
 use crate::progress::{Problem, Progress, Silent};
 use crate::repo::{Repository, SnapshotRecord};
 
@@ -129,4 +130,28 @@ pub fn check(
         }
     }
     Ok(findings.report)
+}
+
+/// Reads the packs at these places of the stock, for a repair: the frames that do not open, and
+/// what is wrong with which pack.
+pub(super) fn read_packs(
+    repository: &Arc<Repository>,
+    stock: &Stock,
+    places: &HashSet<u32>,
+    progress: &dyn Progress,
+) -> Result<(Vec<Place>, Vec<DamagedObject>), OpsError> {
+    let options = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+    let mut findings = Findings { progress, report: CheckReport::default(), seen: BTreeSet::new() };
+    let chosen = reading::choose(repository, stock, &options, Some(places));
+    let broken = reading::read(repository, stock, &chosen, &mut findings)?;
+    Ok((broken, findings.report.damaged))
+}
+
+/// Whether every byte of the pack at a place of the stock is as it should be.
+pub(super) fn is_sound(
+    repository: &Repository,
+    stock: &Stock,
+    place: u32,
+) -> Result<bool, OpsError> {
+    Ok(packs::check_pack(repository, stock, place, &mut |_| ())?.is_empty())
 }
