@@ -16,9 +16,17 @@ fn without_a_command_help_is_shown() {
 fn guides_and_help_of_commands() {
     let dir = Dir::new();
     let overview = dir.run(["help"]).ok().stdout;
-    for guide in
-        ["start", "snapshots", "patterns", "times", "keys", "environment", "exit-codes", "json"]
-    {
+    for guide in [
+        "start",
+        "snapshots",
+        "patterns",
+        "times",
+        "keys",
+        "repair",
+        "environment",
+        "exit-codes",
+        "json",
+    ] {
         assert!(overview.contains(&format!("\n  {guide} ")), "{guide}");
         let text = dir.run(["help", guide]).ok().stdout;
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{guide}");
@@ -59,6 +67,7 @@ fn the_help_that_everybody_sees() {
       restore      Restore files from a snapshot
       stats        Show how much is stored, or how much one snapshot holds
       check        Check that the repository is whole
+      repair       Mend what is damaged, after saying what would be done
       forget       Forget snapshots, by policy or by id
       prune        Remove what no snapshot needs
       copy         Copy snapshots into another repository

@@ -14,6 +14,7 @@ mod init;
 mod interrupt;
 mod key;
 mod output;
+mod repair;
 mod restore;
 mod snapshots;
 mod tag;
