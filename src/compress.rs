@@ -36,15 +36,9 @@ pub fn compress(plain: &[u8], level: i32, out: &mut [u8]) -> Result<usize, Compr
     })
 }
 
-/// Decompresses into exactly `plain`; any other length is an error.
+/// Decompresses one frame into exactly `plain`; any other length is an error.
 pub fn decompress(compressed: &[u8], plain: &mut [u8]) -> Result<(), CompressError> {
-    let len = DECOMPRESSOR
-        .with_borrow_mut(|context| context.decompress(plain, compressed))
-        .map_err(named)?;
-    match len == plain.len() {
-        true => Ok(()),
-        false => Err(CompressError("fewer bytes came out than the frame says")),
-    }
+    DECOMPRESSOR.with_borrow_mut(|context| decompress_with(context, compressed, plain))
 }
 
 /// Decompresses a delta into exactly `plain`; `prefix` is what it was compressed against.
@@ -56,10 +50,30 @@ pub fn decompress_with_prefix(
     // A context of its own: the prefix must not outlive this call.
     let mut context = DCtx::create();
     context.ref_prefix(prefix).map_err(named)?;
-    let len = context.decompress(plain, compressed).map_err(named)?;
-    match len == plain.len() {
+    decompress_with(&mut context, compressed, plain)
+}
+
+fn decompress_with(
+    context: &mut DCtx<'_>,
+    compressed: &[u8],
+    plain: &mut [u8],
+) -> Result<(), CompressError> {
+    require_one_frame(compressed)?;
+    match context.decompress(plain, compressed).map_err(named)? == plain.len() {
         true => Ok(()),
         false => Err(CompressError("fewer bytes came out than the frame says")),
+    }
+}
+
+/// The library would also take several frames, frames to be skipped, and those of its own past.
+fn require_one_frame(compressed: &[u8]) -> Result<(), CompressError> {
+    let len = match compressed.starts_with(&zstd_safe::MAGICNUMBER.to_le_bytes()) {
+        true => zstd_safe::find_frame_compressed_size(compressed).map_err(named)?,
+        false => return Err(CompressError("this is no frame of zstd")),
+    };
+    match len == compressed.len() {
+        true => Ok(()),
+        false => Err(CompressError("something follows the frame")),
     }
 }
 
@@ -83,5 +97,35 @@ mod tests {
         assert!(decompress(&out[..len], &mut vec![0; plain.len() - 1]).is_err());
         assert!(decompress(&out[..len], &mut vec![0; plain.len() + 1]).is_err());
         assert!(decompress(&out[..len - 1], &mut back).is_err());
+    }
+
+    #[test]
+    fn exactly_one_frame_and_nothing_behind_it() {
+        let frame = |plain: &[u8]| {
+            let mut out = vec![0; bound(plain.len())];
+            let len = compress(plain, 3, &mut out).unwrap();
+            out.truncate(len);
+            out
+        };
+        let (one, front, back) = (frame(b"0123456789"), frame(b"01234"), frame(b"56789"));
+        let skipped = [0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 7];
+        let mut plain = [0; 10];
+        let ways = |compressed: &[u8], plain: &mut [u8]| {
+            [
+                decompress(compressed, plain).is_ok(),
+                decompress_with_prefix(b"a prefix", compressed, plain).is_ok(),
+            ]
+        };
+        assert_eq!(ways(&one, &mut plain), [true; 2]);
+        for bad in [
+            [&front[..], &back].concat(),
+            [&one[..], &frame(b"")].concat(),
+            [&one[..], &skipped].concat(),
+            [&skipped[..], &one].concat(),
+            [&one[..], &[0]].concat(),
+            vec![],
+        ] {
+            assert_eq!(ways(&bad, &mut plain), [false; 2], "{bad:?}");
+        }
     }
 }

@@ -16,6 +16,7 @@
 //! | 1 | `compress` | zstd with a stated output bound |
 //! | 2 | `chunker` | where a stream is cut |
 //! | 2 | `object` | sealed objects: an envelope put on and taken off |
+//! | 2 | `settings` | the one TOML file: what options and the environment leave open |
 //! | 2 | `storage` | trait `Storage`: a local directory, memory, decorators |
 //! | 3 | `pack` | frames in, packs out; packs in, frames out |
 //! | 3 | `index` | where each chunk lies: segments in storage, the local index as a cache of them |
@@ -43,6 +44,7 @@ pub mod ops;
 pub mod pack;
 pub mod progress;
 pub mod repo;
+pub mod settings;
 pub mod source;
 pub mod storage;
 pub mod target;

@@ -33,7 +33,7 @@ pub const SEGMENT_PACKS_MAX: usize = 65_536;
 pub const CONFIG_LEN_MAX: usize = 64 << 10;
 /// Longest key slot, bytes.
 pub const SLOT_LEN_MAX: usize = 64 << 10;
-/// Most key slots that are tried.
+/// Most key slots of a repository, and most objects that are read to open it.
 pub const SLOTS_MAX: usize = 256;
 /// Most keys in one slot's bundle.
 pub const BUNDLE_KEYS_MAX: usize = 4_096;
@@ -45,6 +45,8 @@ pub const ARGON2_MEMORY_KIB_MAX: u32 = 1 << 20;
 pub const ARGON2_PASSES_MAX: u32 = 64;
 /// argon2id lanes accepted from a slot.
 pub const ARGON2_LANES_MAX: u32 = 16;
+/// Most argon2id memory in KiB times passes, of all slots that are tried with one password.
+pub const ARGON2_WORK_KIB_MAX: u64 = 1 << 26;
 /// Longest name of an entry, bytes.
 pub const NAME_LEN_MAX: usize = 4_096;
 /// Longest target of a symbolic link, bytes.

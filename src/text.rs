@@ -1,6 +1,7 @@
 //! Text for people: names made safe for a terminal, sizes, durations and counts.
 
 use std::fmt::Write;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// Why a text does not say what it should.
@@ -18,6 +19,9 @@ pub enum TextError {
     /// A size that 64 bits do not hold.
     #[error("{0:?} is more than 16 EiB")]
     SizeTooLarge(String),
+    /// A rate at which nothing would ever be done.
+    #[error("{0:?} is less than 1 KiB a second")]
+    RateTooSmall(String),
 }
 
 /// Characters that show nothing, or change how the characters around them show: Unicode's format
@@ -187,6 +191,12 @@ pub fn parse_size(text: &str) -> Result<u64, TextError> {
     u64::try_from(total).map_err(|_| too_large())
 }
 
+/// Bytes a second as people give them: a size. What is below 1 KiB was meant to have a unit.
+pub fn parse_rate(text: &str) -> Result<NonZeroU64, TextError> {
+    let rate = NonZeroU64::new(parse_size(text)?).filter(|rate| rate.get() >= 1 << 10);
+    rate.ok_or_else(|| TextError::RateTooSmall(text.chars().take(80).collect()))
+}
+
 fn scale(unit: &str) -> Option<u64> {
     let (base, letter) = match unit {
         "" | "B" => return Some(1),
@@ -351,6 +361,16 @@ mod tests {
         for large in ["16EiB", "18446744073709551616", "99999999999999999999999"] {
             assert_eq!(parse_size(large), Err(TextError::SizeTooLarge(large.into())));
         }
+    }
+
+    #[test]
+    fn rates() {
+        assert_eq!(parse_rate("1K").map(NonZeroU64::get), Ok(1024));
+        assert_eq!(parse_rate("10M").map(NonZeroU64::get), Ok(10 << 20));
+        for small in ["0", "1023", "0.5K"] {
+            assert_eq!(parse_rate(small), Err(TextError::RateTooSmall(small.into())));
+        }
+        assert_eq!(parse_rate("fast"), Err(TextError::Size("fast".into())));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Chunks of entries and of references.
 #![no_main]
 
+use holdall::format::codec::Take;
 use holdall::format::tree::{ENTRIES_TAG, Refs, decode_entries, name_is_allowed};
 use libfuzzer_sys::fuzz_target;
 
@@ -13,7 +14,9 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(decode_entries(&again, None), Ok(entries));
     }
     for depth in 0..3 {
-        if let Ok(refs) = Refs::decode_chunk(bytes, depth) {
+        let list = Refs::decode(&mut Take::new(bytes.get(1..).unwrap_or_default()));
+        let len = list.map_or(0, |list| list.len());
+        if let Ok(refs) = Refs::decode_chunk(bytes, depth, len) {
             assert_eq!(refs.encode_chunk(), bytes);
         }
     }

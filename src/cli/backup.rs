@@ -125,6 +125,10 @@ struct HowArgs {
 pub fn run(args: &BackupArgs, context: &Context) -> Result<Exit> {
     let paths = asked_paths(args)?;
     let excludes = excludes(&args.leave_out, context)?;
+    let compression = match args.how.compression {
+        Some(level) => Some(level),
+        None => usual_compression(context)?,
+    };
     let now = context.world.now();
     let given = args.about.time.as_ref();
     let time = given.map(|time| calendar::parse_time(time, &context.zone)).transpose()?;
@@ -147,7 +151,7 @@ pub fn run(args: &BackupArgs, context: &Context) -> Result<Exit> {
         offset_minutes: context.offset_minutes(time.unwrap_or(now)),
         parent,
         detection: Detection { ctime: !args.how.ignore_ctime, inode: !args.how.ignore_inode },
-        compression: args.how.compression,
+        compression,
         dry_run: args.how.dry_run,
         program: super::PROGRAM.into(),
         ..BackupOptions::default()
@@ -209,16 +213,34 @@ fn asked_paths(args: &BackupArgs) -> Result<Vec<Vec<u8>>> {
 
 pub(super) fn excludes(args: &LeaveOutArgs, context: &Context) -> Result<Excludes> {
     let mut excludes = context.own_excludes();
+    let file = &context.file;
+    let always = &file.settings.backup;
+    for path in &always.exclude_file {
+        excludes.add_file(&file.path(path))?;
+    }
+    for pattern in &always.exclude {
+        excludes
+            .add_pattern(pattern.value.as_bytes())
+            .map_err(|error| file.at(pattern.place, error.into()))?;
+    }
+    // The last pattern that matches decides, so that what is given now comes after.
     for file in &args.exclude_file {
         excludes.add_file(file)?;
     }
     for pattern in &args.exclude {
         excludes.add_pattern(pattern.as_bytes())?;
     }
-    excludes.caches = args.exclude_caches;
-    excludes.larger_than = args.exclude_larger_than;
-    excludes.one_file_system = args.one_file_system;
+    excludes.caches = args.exclude_caches || always.exclude_caches;
+    excludes.larger_than = args.exclude_larger_than.or(always.exclude_larger_than);
+    excludes.one_file_system = args.one_file_system || always.one_file_system;
     Ok(excludes)
+}
+
+/// The level of compression that the file asks for.
+fn usual_compression(context: &Context) -> Result<Option<i32>> {
+    let Some(level) = &context.file.settings.backup.compression else { return Ok(None) };
+    let parsed = parse_compression(&level.value).map_err(Failure::usage);
+    parsed.map(Some).map_err(|failure| context.file.at(level.place, failure))
 }
 
 /// The repository that is named, or the default one, made now if this is the very first backup.

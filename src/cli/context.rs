@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::tz::TimeZone;
 
 use super::Globals;
+use super::config::SettingsFile;
 use super::error::{Exit, Failure, Result, no_repository, quoted};
 use super::output::Output;
 use super::places::{Places, variable};
@@ -17,7 +19,7 @@ use crate::calendar;
 use crate::crypto::Secret;
 use crate::repo::{Environment, RepoError, Repository};
 use crate::source::Excludes;
-use crate::storage::{ErrorKind, LocalStorage, Storage};
+use crate::storage::{ErrorKind, Limiter, LocalStorage, Storage, ThrottledStorage};
 use crate::text;
 use crate::world::{RealWorld, Time, World};
 
@@ -36,6 +38,23 @@ pub struct Location {
 }
 
 impl Location {
+    /// The repository that is meant.
+    fn find(globals: &Globals, file: &SettingsFile, places: &Places) -> Result<Self> {
+        let given = globals.repo.clone();
+        let named_by_option = given.is_some();
+        if let Some(text) = given.or_else(|| variable("HOLDALL_REPO")) {
+            return Ok(Self { path: Self::parse(&text)?, named: true, named_by_option });
+        }
+        match &file.settings.repo {
+            Some(repo) => {
+                let path = Self::parse(&repo.value).map_err(|bad| file.at(repo.place, bad))?;
+                let named_by_option = globals.config.is_some();
+                Ok(Self { path: file.path(&path), named: true, named_by_option })
+            }
+            None => Ok(Self { path: places.repository(), named: false, named_by_option }),
+        }
+    }
+
     /// From what a person gave: a path, or a `file:` URL.
     pub fn parse(text: &OsString) -> Result<PathBuf> {
         let bytes = text.as_bytes();
@@ -56,6 +75,18 @@ impl Location {
     pub fn show(&self) -> String {
         show_path(&self.path)
     }
+}
+
+/// A path of an option, or else of a variable.
+pub fn path(option: &Option<PathBuf>, name: &str) -> Option<PathBuf> {
+    option.clone().or_else(|| variable(name).map(PathBuf::from))
+}
+
+fn zone(name: &str) -> Result<TimeZone> {
+    TimeZone::get(name).map_err(|_| {
+        Failure::usage(format!("there is no time zone {}", quoted(name)))
+            .hint("give a name such as Europe/Berlin or UTC")
+    })
 }
 
 /// A path, safe for a terminal.
@@ -80,50 +111,56 @@ pub struct Context {
     pub zone: TimeZone,
     /// Clock and randomness.
     pub world: Arc<dyn World>,
+    /// What options and the environment leave open.
+    pub file: SettingsFile,
+    /// Whether somebody wants an end of it, so that no limit is worth waiting for.
+    pub hurry: Arc<AtomicBool>,
+    upload: Option<Arc<Limiter>>,
+    download: Option<Arc<Limiter>>,
     cache: PathBuf,
     threads: usize,
 }
 
 impl Context {
-    /// From the global options and the environment.
-    pub fn new(globals: &Globals, output: Output) -> Result<Self> {
+    /// From the global options, the environment, and the file: what comes first counts.
+    pub fn new(globals: &Globals, file: SettingsFile, output: Output) -> Result<Self> {
         let mut places = Places::find()?;
-        let option = |given: &Option<OsString>, name| given.clone().or_else(|| variable(name));
-        let path = |given: &Option<PathBuf>, name| {
-            given.clone().or_else(|| variable(name).map(PathBuf::from))
-        };
-        let location = match option(&globals.repo, "HOLDALL_REPO") {
-            Some(text) => Location {
-                path: Location::parse(&text)?,
-                named: true,
-                named_by_option: globals.repo.is_some(),
-            },
-            None => Location { path: places.repository(), named: false, named_by_option: false },
-        };
-        if let Some(cache) = path(&globals.cache_dir, "HOLDALL_CACHE_DIR") {
+        let settings = &file.settings;
+        let location = Location::find(globals, &file, &places)?;
+        let sources = Sources::find(globals, &file);
+        if settings.password_command.is_some()
+            && sources.password_command == settings.password_command
+        {
+            file.advice().iter().for_each(|advice| output.warn(advice));
+        }
+        if let Some(cache) = path(&globals.cache_dir, "HOLDALL_CACHE_DIR")
+            .or_else(|| settings.cache_dir.as_ref().map(|path| file.path(path)))
+        {
             places.cache = cache;
         }
-        let zone = match &globals.timezone {
-            None => TimeZone::system(),
-            Some(name) => TimeZone::get(name).map_err(|_| {
-                Failure::usage(format!("there is no time zone {}", quoted(name)))
-                    .hint("give a name such as Europe/Berlin or UTC")
-            })?,
+        let zone = match (&globals.timezone, &settings.timezone) {
+            (Some(name), _) => zone(name)?,
+            (None, Some(name)) => {
+                zone(&name.value).map_err(|failure| file.at(name.place, failure))?
+            }
+            (None, None) => TimeZone::system(),
         };
+        let hurry = Arc::new(AtomicBool::new(false));
+        let limiter = |rate| Arc::new(Limiter::new(rate, hurry.clone()));
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
             cache: places.cache.clone(),
             location,
-            sources: Sources {
-                key_file: path(&globals.key_file, "HOLDALL_KEY_FILE"),
-                password_file: path(&globals.password_file, "HOLDALL_PASSWORD_FILE"),
-                password_command: option(&globals.password_command, "HOLDALL_PASSWORD_COMMAND"),
-            },
+            sources,
             output: Arc::new(output),
             progress: !globals.no_progress,
             zone,
             world: Arc::new(RealWorld),
-            threads: globals.threads.map_or_else(cores, usize::from),
+            threads: globals.threads.or(settings.threads).map_or_else(cores, usize::from),
+            upload: globals.limit_upload.or(settings.limit_upload).map(limiter),
+            download: globals.limit_download.or(settings.limit_download).map(limiter),
+            hurry,
+            file,
             places,
         })
     }
@@ -142,10 +179,20 @@ impl Context {
         }
     }
 
+    /// The same storage within the limits. All storages share them, as they share the line.
+    pub fn throttled(&self, storage: Arc<dyn Storage>) -> Arc<dyn Storage> {
+        match (&self.upload, &self.download) {
+            (None, None) => storage,
+            (upload, download) => {
+                Arc::new(ThrottledStorage::new(storage, upload.clone(), download.clone()))
+            }
+        }
+    }
+
     /// The local directory that a repository lies in.
     pub fn storage(&self, path: &Path) -> Result<Arc<dyn Storage>> {
         match LocalStorage::open(path) {
-            Ok(storage) => Ok(Arc::new(storage)),
+            Ok(storage) => Ok(self.throttled(Arc::new(storage))),
             Err(error) if error.kind == ErrorKind::NotFound => {
                 Err(no_repository(&path.to_string_lossy()))
             }
@@ -168,11 +215,15 @@ impl Context {
     pub fn open_with(&self, path: &Path, sources: &Sources) -> Result<Arc<Repository>> {
         let storage = self.storage(path)?;
         let environment = self.environment();
-        let attempt = |secrets: &[Secret]| {
+        let mut left = 0;
+        let mut attempt = |secrets: &[Secret]| {
             let world = self.world.clone();
             match Repository::open(storage.clone(), world, environment.clone(), secrets) {
                 Ok(repository) => Ok(Some(Arc::new(repository))),
-                Err(RepoError::WrongSecret { .. }) => Ok(None),
+                Err(RepoError::WrongSecret { untried, .. }) => {
+                    left = untried;
+                    Ok(None)
+                }
                 Err(error) => Err(Failure::from(error)),
             }
         };
@@ -209,7 +260,7 @@ impl Context {
                 .hint("see `holdall help environment`")
                 .object(text::escape(location.as_bytes())));
         }
-        Err(RepoError::WrongSecret { location }.into())
+        Err(RepoError::WrongSecret { location, untried: left }.into())
     }
 
     /// A failure with the repository's place, where its object alone does not say enough.

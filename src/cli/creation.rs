@@ -76,7 +76,7 @@ pub fn create(context: &Context, creation: &Creation) -> Result<Created> {
         slots.push(slot(Secret::Recovery(code), "recovery code"));
     }
     let repository = Repository::create(
-        Arc::new(storage),
+        context.throttled(Arc::new(storage)),
         context.world.clone(),
         context.environment(),
         &creation.options,

@@ -15,6 +15,7 @@ use crate::pack::PackError;
 use crate::repo::RepoError;
 use crate::source::SourceError;
 use crate::storage::{ErrorKind, StorageError};
+use crate::target::TargetError;
 use crate::text::{self, TextError};
 use crate::tree::TreeError;
 
@@ -190,12 +191,10 @@ impl From<RepoError> for Failure {
                     .object(location)
             }
             RepoError::Unreadable { location, source } => unreadable(&location, &source),
-            RepoError::WrongSecret { location } => {
+            RepoError::WrongSecret { location, untried } => {
                 let location = text::escape(location.as_bytes());
-                Self::new(
-                    Exit::WrongSecret,
-                    format!("wrong password or key for the repository at {location}"),
-                )
+                let shown = RepoError::WrongSecret { location: location.clone(), untried };
+                Self::new(Exit::WrongSecret, shown.to_string())
                 .hint("see `holdall help environment` for where passwords and keys are looked for")
                 .object(location)
             }
@@ -269,9 +268,11 @@ impl From<CryptoError> for Failure {
             CryptoError::WrongSecret => Exit::WrongSecret,
             CryptoError::RecoveryCode | CryptoError::KeyFile => Exit::WrongSecret,
             CryptoError::LastSlot | CryptoError::Missing { .. } => Exit::Failed,
-            CryptoError::Tag | CryptoError::Cost | CryptoError::Bundle | CryptoError::Pin => {
-                Exit::Damage
-            }
+            CryptoError::Tag
+            | CryptoError::Cost
+            | CryptoError::Bundle
+            | CryptoError::Pin
+            | CryptoError::PublicKey => Exit::Damage,
         };
         let failure = Self::new(exit, error.to_string());
         match error {
@@ -337,9 +338,17 @@ impl From<OpsError> for Failure {
             }
             OpsError::Target { path, source } => {
                 let path = text::escape(&path);
-                let source = text::escape(source.to_string().as_bytes());
-                Self::new(Exit::Failed, format!("the target {path}: {source}"))
-                    .hint("name another one with --target, or check its permissions")
+                let said = text::escape(source.to_string().as_bytes());
+                let hint = match source {
+                    TargetError::Unfinished { path } => format!(
+                        "`holdall restore --undo` puts it back; to keep it, remove {} there",
+                        text::escape(&path)
+                    ),
+                    TargetError::AtWork { .. } => "wait until it has ended".into(),
+                    _ => "name another one with --target, or check its permissions".into(),
+                };
+                Self::new(Exit::Failed, format!("the target {path}: {said}"))
+                    .hint(hint)
                     .object(path)
             }
             OpsError::TargetFull { .. } => Self::new(Exit::Failed, error.to_string())
@@ -352,6 +361,10 @@ impl From<OpsError> for Failure {
             OpsError::Source { .. } => {
                 Self::new(Exit::Failed, error.to_string()).hint("no snapshot was stored")
             }
+            OpsError::RolledBack { whole, source } => Self::from(*source).hint(match whole {
+                true => "the target was put back to what it was before",
+                false => "not everything was put back: `holdall restore --undo` tries it again",
+            }),
             OpsError::Cancelled => Self::new(Exit::Interrupted, "interrupted"),
         }
     }

@@ -23,6 +23,7 @@ const GUIDES: &[Guide] = &[
     Guide("keys", "passwords, key files, recovery codes", include_str!("help/keys.txt")),
     Guide("repair", "what to do when something is damaged", include_str!("help/repair.txt")),
     Guide("environment", "variables, files and directories", include_str!("help/environment.txt")),
+    Guide("config", "what is the same every time, in a file", include_str!("help/config.txt")),
     Guide("exit-codes", "what the exit codes mean", include_str!("help/exit-codes.txt")),
     Guide("json", "what --json answers", include_str!("help/json.txt")),
 ];

@@ -3,6 +3,7 @@
 
 mod backup;
 mod check;
+mod config;
 mod context;
 mod copy;
 mod creation;
@@ -33,14 +34,19 @@ mod stats;
 mod tag;
 
 use std::ffi::OsString;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
+use self::config::SettingsFile;
 use self::context::Context;
 use self::error::{Exit, Failure, Result};
 use self::output::{ColorChoice, Output};
+use self::places::Places;
+use crate::settings::THREADS_MAX;
+use crate::text;
 
 /// Back up files and directories, and bring them back
 ///
@@ -79,6 +85,9 @@ pub struct Globals {
     /// Open the repository with a key file [env: HOLDALL_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     key_file: Option<PathBuf>,
+    /// Take what is not given from this file (`holdall help config`) [env: HOLDALL_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    config: Option<PathBuf>,
     /// Keep the local index in this directory [env: HOLDALL_CACHE_DIR]
     #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
     cache_dir: Option<PathBuf>,
@@ -108,10 +117,28 @@ pub struct Globals {
         long,
         global = true,
         value_name = "N",
-        value_parser = clap::value_parser!(u16).range(1..=256),
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(THREADS_MAX)),
         hide_short_help = true
     )]
     threads: Option<u16>,
+    /// Write no more bytes a second to the repository (`10M`)
+    #[arg(
+        long,
+        global = true,
+        value_name = "RATE",
+        value_parser = text::parse_rate,
+        hide_short_help = true
+    )]
+    limit_upload: Option<NonZeroU64>,
+    /// Read no more bytes a second from the repository
+    #[arg(
+        long,
+        global = true,
+        value_name = "RATE",
+        value_parser = text::parse_rate,
+        hide_short_help = true
+    )]
+    limit_download: Option<NonZeroU64>,
     /// Show times and count days in this time zone, instead of the system's
     #[arg(long, global = true, value_name = "ZONE", hide_short_help = true)]
     timezone: Option<String>,
@@ -158,7 +185,14 @@ pub fn run() -> ExitCode {
         Command::Dump(_) => output.for_bytes(),
         _ => output,
     };
-    let context = match Context::new(globals, output) {
+    let file = match &args.command {
+        // What tells how to mend the file must not need it.
+        Command::Completions(_) | Command::Man(_) | Command::Help(_) => Ok(SettingsFile::default()),
+        _ => {
+            Places::find().and_then(|places| SettingsFile::read(globals.config.as_deref(), &places))
+        }
+    };
+    let context = match file.and_then(|file| Context::new(globals, file, output)) {
         Ok(context) => context,
         Err(failure) => {
             Output::new(globals.color, globals.json, globals.quiet, 0).fail(&failure);
@@ -233,7 +267,7 @@ fn usage(given: &[OsString], error: &clap::Error) -> Exit {
             let text = error.to_string();
             let line = text.lines().next().unwrap_or_default();
             let message = line.strip_prefix("error: ").unwrap_or(line);
-            let failure = Failure::usage(crate::text::escape(message.as_bytes()))
+            let failure = Failure::usage(text::escape(message.as_bytes()))
                 .hint("`holdall --help` tells what is understood");
             Output::new(ColorChoice::Never, true, false, 0).fail(&failure);
         }

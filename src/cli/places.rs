@@ -60,6 +60,11 @@ impl Places {
         self.config.join("key")
     }
 
+    /// The file of settings that is read when none is named.
+    pub fn settings(&self) -> PathBuf {
+        self.config.join("config.toml")
+    }
+
     /// Which installation this is, made on first use; a fresh one that nobody remembers where
     /// nothing can be written.
     pub fn client(&self, world: &dyn World) -> ClientId {

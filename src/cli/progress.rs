@@ -76,6 +76,7 @@ impl Reporter {
             // In this order: the first signal finds the flag down and only raises it.
             signal_hook::flag::register_conditional_shutdown(signal, code, cancelled.clone())
                 .and_then(|_| signal_hook::flag::register(signal, cancelled.clone()))
+                .and_then(|_| signal_hook::flag::register(signal, context.hurry.clone()))
                 .map_err(|error| {
                     Failure::new(Exit::Failed, format!("cannot listen for signals: {error}"))
                 })?;

@@ -17,7 +17,7 @@ use crate::format::snapshot::SnapshotKind;
 use crate::ops::OpsError;
 use crate::ops::backup::{BackupOptions, Input, backup};
 use crate::ops::restore::{
-    Action, Change, Counts, Overwrite, RestoreOptions, RestoreReport, restore,
+    Action, Change, Counts, Overwrite, RestoreOptions, RestoreReport, restore, undo,
 };
 use crate::repo::{Repository, SnapshotRecord};
 use crate::source::Pattern;
@@ -32,8 +32,8 @@ use crate::tree::TreeError;
 #[derive(Debug, clap::Args)]
 pub struct RestoreArgs {
     /// The snapshot, and which path in it
-    #[arg(value_name = "SNAPSHOT[:PATH]")]
-    snapshot: OsString,
+    #[arg(value_name = "SNAPSHOT[:PATH]", required_unless_present = "undo")]
+    snapshot: Option<OsString>,
     /// Restore into this directory; it is made if it is missing
     #[arg(short, long, value_name = "DIR", required_unless_present = "original")]
     target: Option<PathBuf>,
@@ -47,6 +47,11 @@ pub struct RestoreArgs {
     /// Change nothing; say what would be changed
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Restore nothing; put back what a `--rollback` that was killed has left
+    ///
+    /// What was replaced until then lies in `.holdall-…-undo` in the target.
+    #[arg(long, conflicts_with_all = ["snapshot", "dry_run", "rollback"])]
+    undo: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
@@ -84,6 +89,13 @@ struct WritingArgs {
     /// A run that is cut off leaves such files half changed; otherwise they are replaced whole.
     #[arg(long)]
     in_place: bool,
+    /// All or nothing: if anything cannot be restored, put the target back as it was
+    ///
+    /// What is replaced or removed is kept in the target until the end, so it needs room for both.
+    /// A run that was killed is taken back with `restore --undo`, after a power cut as far as the
+    /// disk still has its journal.
+    #[arg(long, conflicts_with = "in_place")]
+    rollback: bool,
     /// Take a snapshot of the target first
     #[arg(long)]
     safety_snapshot: bool,
@@ -113,15 +125,27 @@ enum OverwriteChoice {
 
 /// Restores.
 pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit> {
+    let target = args.target.clone().unwrap_or_else(|| PathBuf::from("/"));
+    match &args.snapshot {
+        Some(snapshot) => restore_snapshot(snapshot, &target, args, context),
+        None => take_back(&target, context),
+    }
+}
+
+fn restore_snapshot(
+    snapshot: &OsString,
+    target: &Path,
+    args: &RestoreArgs,
+    context: &Context,
+) -> Result<Exit> {
     let (include, exclude) =
         (patterns(&args.selection.include)?, patterns(&args.selection.exclude)?);
     let repository = context.open()?;
     let mut reporter = Reporter::start(context)?;
-    let wanted = SnapshotPath::parse(&args.snapshot);
+    let wanted = SnapshotPath::parse(snapshot);
     let record = wanted.find(&repository, &args.filter.filter(), &reporter, context)?;
-    let target = args.target.clone().unwrap_or_else(|| PathBuf::from("/"));
     if args.writing.safety_snapshot && !args.dry_run {
-        save(&repository, &record, &wanted, args, &target, &reporter, context)?;
+        save(&repository, &record, &wanted, args, target, &reporter, context)?;
     }
     let shows = args.dry_run || context.output.verbose() > 0;
     let on_change = |change: &Change<'_>| {
@@ -132,7 +156,7 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit> {
     let options = RestoreOptions {
         path: wanted.path.clone(),
         rebuild: args.original,
-        target: target.clone(),
+        target: target.to_owned(),
         include,
         exclude,
         dry_run: args.dry_run,
@@ -146,6 +170,7 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit> {
         verify: args.writing.verify,
         sparse: args.writing.sparse,
         in_place: args.writing.in_place,
+        rollback: args.writing.rollback,
         metadata: TargetOptions {
             owner: !args.writing.no_owner,
             by_name: args.writing.owner_by_name,
@@ -164,13 +189,42 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit> {
     reporter.finish();
     match context.output.json() {
         true => tell(&record, &report, args, context)?,
-        false => summarize(&record, &report, args, &target, &reporter, context)?,
+        false => summarize(&record, &report, args, target, &reporter, context)?,
     }
     Ok(match (report.damage, report.problems) {
         (0, 0) => reporter.exit(),
+        (0, _) if report.rolled_back => Exit::Failed,
         (0, _) if reporter.exit() != Exit::Damage => Exit::Incomplete,
         _ => Exit::Damage,
     })
+}
+
+/// Puts back what a run has left that was killed.
+fn take_back(target: &Path, context: &Context) -> Result<Exit> {
+    let mut reporter = Reporter::start(context)?;
+    let undone = undo(target, &*context.world, &reporter)?;
+    reporter.finish();
+    let output = &context.output;
+    match (output.json(), undone) {
+        (true, _) => output.object(&JsonUndo {
+            r#type: "undo",
+            found: undone.is_some(),
+            rolled_back: undone == Some(true),
+        })?,
+        (false, None) => output.say(&format!("no restore was cut off in {}", show_path(target))),
+        (false, Some(true)) => {
+            output.say(&format!("{} is again what it was before", show_path(target)));
+        }
+        (false, Some(false)) => output.warn("not everything could be put back"),
+    }
+    Ok(if undone == Some(false) { Exit::Failed } else { reporter.exit() })
+}
+
+#[derive(Serialize)]
+struct JsonUndo {
+    r#type: &'static str,
+    found: bool,
+    rolled_back: bool,
 }
 
 fn patterns(texts: &[OsString]) -> Result<Vec<Pattern>> {
@@ -311,6 +365,7 @@ struct JsonRestore {
     problems: u64,
     damage: u64,
     owners_refused: bool,
+    rolled_back: bool,
 }
 
 fn tell(
@@ -334,6 +389,7 @@ fn tell(
         problems: report.problems,
         damage: report.damage,
         owners_refused: report.owners_refused,
+        rolled_back: report.rolled_back,
     })
 }
 
@@ -349,10 +405,15 @@ fn summarize(
     output.flush()?;
     let took = text::duration(reporter.elapsed());
     let id = output.paint_talk(Style::Id, &record.id.short());
-    output.say(&match args.dry_run {
-        true => format!("dry run, {took}: nothing was changed"),
-        false => format!("snapshot {id} restored to {} in {took}", show_path(target)),
+    output.say(&match (args.dry_run, report.rolled_back) {
+        (true, _) => format!("dry run, {took}: nothing was changed"),
+        (_, true) => format!("{} is again what it was before", show_path(target)),
+        _ => format!("snapshot {id} restored to {} in {took}", show_path(target)),
     });
+    if report.rolled_back {
+        tell_what_failed(report, context);
+        return Ok(());
+    }
     let files = |counts: Counts| text::count(counts.files);
     output.say(&format!(
         "  {} created, {} replaced, {} unchanged, {} written",
@@ -371,6 +432,12 @@ fn summarize(
     if report.owners_refused {
         output.say("  owners were not set: only root can give files away");
     }
+    tell_what_failed(report, context);
+    Ok(())
+}
+
+fn tell_what_failed(report: &RestoreReport, context: &Context) {
+    let output = &context.output;
     if report.problems > 0 {
         let problems = text::plural(report.problems, "problem", "problems");
         output.warn(&format!("not everything was restored: {problems}"));
@@ -379,5 +446,4 @@ fn summarize(
         let places = text::plural(report.damage, "place", "places");
         output.warn(&format!("the repository is damaged: {places} could not be restored"));
     }
-    Ok(())
 }

@@ -8,6 +8,9 @@ use std::process::{Command, Stdio};
 
 use zeroize::Zeroizing;
 
+use super::Globals;
+use super::config::SettingsFile;
+use super::context::path;
 use super::error::{Exit, Failure, Result, said};
 use super::places::{Places, variable, write_private};
 use crate::crypto::{CryptoError, KeyFile, RecoveryCode, Secret};
@@ -34,6 +37,25 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// Those that are named. A password that the file names is not looked for where an option or
+    /// the environment tells of one, of whatever form.
+    pub fn find(globals: &Globals, file: &SettingsFile) -> Self {
+        let settings = &file.settings;
+        let of_file = |named: &Option<PathBuf>| named.as_ref().map(|named| file.path(named));
+        let command = globals.password_command.clone();
+        let mut sources = Self {
+            key_file: path(&globals.key_file, "HOLDALL_KEY_FILE")
+                .or_else(|| of_file(&settings.key_file)),
+            password_file: path(&globals.password_file, "HOLDALL_PASSWORD_FILE"),
+            password_command: command.or_else(|| variable("HOLDALL_PASSWORD_COMMAND")),
+        };
+        if !sources.has_password() {
+            sources.password_file = of_file(&settings.password_file);
+            sources.password_command = settings.password_command.clone();
+        }
+        sources
+    }
+
     /// Whether nothing is named.
     pub fn is_empty(&self) -> bool {
         self.key_file.is_none() && self.password_file.is_none() && self.password_command.is_none()

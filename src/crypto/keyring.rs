@@ -130,6 +130,11 @@ impl KeyRing {
         Ok(Self::from_keys(keys))
     }
 
+    /// How many keys there are, of all purposes and generations.
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
     /// The newest generation of a purpose, which is the one to seal with.
     pub fn newest(&self, purpose: Purpose) -> Result<(u32, &Key), CryptoError> {
         self.keys

@@ -67,6 +67,9 @@ pub enum CryptoError {
     /// The bundle of keys in a slot is not the one that the slot was made for.
     #[error("the keys in the slot are not this repository's: somebody exchanged them")]
     Pin,
+    /// The public key that a slot shows is not that of the secret key that it wraps.
+    #[error("the public key of the key slot is not that of its secret key")]
+    PublicKey,
     /// A recovery code with a typing mistake.
     #[error("this is no recovery code, or a digit of it is wrong")]
     RecoveryCode,

@@ -221,10 +221,11 @@ impl SlotKey {
         Ok((public, wrapped))
     }
 
-    /// Opens what a slot wraps.
+    /// Opens what a slot wraps; `public` is the public key that the slot shows.
     pub fn unwrap(
         &self,
         wrapped: &[u8; WRAPPED_LEN],
+        public: &[u8; 32],
         associated: &[u8],
     ) -> Result<SlotSecret, CryptoError> {
         let (nonce, rest) = wrapped.split_first_chunk().ok_or(CryptoError::Tag)?;
@@ -233,9 +234,13 @@ impl SlotKey {
         opened.copy_from_slice(body);
         open_in_place(&self.wrapping_key(), nonce, associated, &mut *opened, tag)?;
         let (halves, _) = opened.as_chunks::<32>();
-        match halves {
-            [secret, pin] => Ok(SlotSecret { secret: Key(*secret), pin: Key(*pin) }),
-            _ => Err(CryptoError::Tag),
+        let [secret, pin] = halves else { return Err(CryptoError::Tag) };
+        let opened = SlotSecret { secret: Key(*secret), pin: Key(*pin) };
+        // A rotation would seal the new keys to a public key that nobody has the secret of, or
+        // that somebody else has.
+        match public_key(&opened.secret) == *public {
+            true => Ok(opened),
+            false => Err(CryptoError::PublicKey),
         }
     }
 
@@ -312,9 +317,11 @@ mod tests {
         let keys = KeyRing::generate(&RealWorld);
         let (public, wrapped) =
             key.wrap_fresh(&RealWorld, &keys, &|public| public.to_vec()).unwrap();
-        assert_eq!(public_key(&key.unwrap(&wrapped, &public).unwrap().secret), public);
-        assert!(wrong.unwrap(&wrapped, &public).is_err());
-        assert!(key.unwrap(&wrapped, b"elsewhere").is_err());
+        assert_eq!(public_key(&key.unwrap(&wrapped, &public, &public).unwrap().secret), public);
+        assert_eq!(wrong.unwrap(&wrapped, &public, &public).err(), Some(CryptoError::Tag));
+        assert_eq!(key.unwrap(&wrapped, &public, b"elsewhere").err(), Some(CryptoError::Tag));
+        let another = key.unwrap(&wrapped, &[9; 32], &public);
+        assert_eq!(another.err(), Some(CryptoError::PublicKey));
     }
 
     /// Whoever writes to the storage knows the public key and can seal keys of his own to it. If
@@ -325,7 +332,7 @@ mod tests {
         let key = SlotKey::derive(&secret, &[1; 32], None).unwrap();
         let (ours, theirs) = (KeyRing::generate(&RealWorld), KeyRing::generate(&RealWorld));
         let (public, wrapped) = key.wrap_fresh(&RealWorld, &ours, &|_| b"head".into()).unwrap();
-        let slot = key.unwrap(&wrapped, b"head").unwrap();
+        let slot = key.unwrap(&wrapped, &public, b"head").unwrap();
         let sealed = |keys: &KeyRing| seal_to_slot(&RealWorld, &public, b"head", &keys.to_bundle());
         let opened = open_from_slot(&slot, &sealed(&ours), b"head").unwrap();
         assert_eq!(opened.to_bundle(), ours.to_bundle());

@@ -117,17 +117,20 @@ impl Refs {
         out
     }
 
-    /// The list that a chunk holds; it must have this depth.
-    pub fn decode_chunk(bytes: &[u8], depth: u8) -> Result<Self> {
+    /// The list that a chunk holds; it must have this depth, and stand for so many bytes.
+    pub fn decode_chunk(bytes: &[u8], depth: u8, len: u64) -> Result<Self> {
         let mut take = Take::new(bytes);
         if take.u8("list chunk")? != REFS_TAG {
             return Err(FormatError::Magic("list chunk"));
         }
         let refs = Self::decode(&mut take)?;
         take.finish("list chunk")?;
-        match refs.depth == depth {
+        if refs.depth != depth {
+            return Err(FormatError::Bad("depth of a list"));
+        }
+        match refs.len() == len {
             true => Ok(refs),
-            false => Err(FormatError::Bad("depth of a list")),
+            false => Err(FormatError::Bad("length of a list")),
         }
     }
 }

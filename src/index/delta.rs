@@ -1,6 +1,6 @@
 //! What the newest segments say, in memory.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Default)]
 pub(super) struct Delta {
-    segments: BTreeSet<SegmentId>,
+    /// Each with the number of packs that it speaks of.
+    segments: BTreeMap<SegmentId, u32>,
     packs: Vec<Arc<PackRow>>,
     rows: Vec<(ChunkRow, u32)>,
     newest: IdMap<u32>,
@@ -57,12 +58,13 @@ pub(super) fn pack_row(info: &PackInfo) -> PackRow {
 }
 
 impl Delta {
-    pub fn segments(&self) -> &BTreeSet<SegmentId> {
+    pub fn segments(&self) -> &BTreeMap<SegmentId, u32> {
         &self.segments
     }
 
-    pub fn add_segment(&mut self, id: SegmentId) {
-        self.segments.insert(id);
+    pub fn add_segment(&mut self, id: SegmentId, packs: &[PackInfo]) {
+        self.segments.insert(id, packs.len() as u32);
+        packs.iter().for_each(|pack| self.add_pack(pack));
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Several runs, and perhaps the delta, made into one; and a pass over all chunks in order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use redb::Durability;
 use super::delta::Delta;
 use super::run::{
     CACHE_LEN, CHUNKS, FACTS, LAYOUT, PACKS, ROW_START_LEN, Run, SUFFIX, cache_error, encode_pack,
-    encode_row, key_bits, row_key,
+    encode_row, encode_segments, key_bits, row_key,
 };
 use super::{Chunk, ChunkRow, IndexError, PackRow};
 use crate::format::codec::Put;
-use crate::id::{PackId, SegmentId};
+use crate::id::{ChunkId, PackId, SegmentId};
 
 type Rows<'a> = Box<dyn Iterator<Item = Result<(u64, ChunkRow), IndexError>> + 'a>;
 
@@ -35,44 +35,37 @@ impl<'a> Merged<'a> {
     }
 
     fn next(&mut self) -> Result<Option<(usize, u64, ChunkRow)>, IndexError> {
-        let mut least = None;
+        let mut least: Option<(usize, ChunkId)> = None;
         for (number, stream) in self.streams.iter_mut().enumerate() {
             match stream.peek() {
                 Some(Ok((_, row))) if least.is_none_or(|(_, id)| row.id < id) => {
                     least = Some((number, row.id));
                 }
+                // No row is told before it.
                 Some(Err(_)) => {
-                    least = Some((number, row_id_of_errors()));
+                    least = Some((number, ChunkId::default()));
                     break;
                 }
                 _ => {}
             }
         }
         let Some((number, _)) = least else { return Ok(None) };
-        let stream = self.streams.get_mut(number);
-        match stream.and_then(Iterator::next).transpose()? {
-            Some((at, row)) => Ok(Some((number, at, row))),
-            None => Ok(None),
-        }
+        let next = self.streams.get_mut(number).and_then(Iterator::next).transpose()?;
+        Ok(next.map(|(at, row)| (number, at, row)))
     }
-}
-
-/// Errors come out first.
-fn row_id_of_errors() -> crate::id::ChunkId {
-    crate::id::ChunkId::default()
 }
 
 /// New numbers for the packs of all inputs; a pack that several inputs know gets one.
 struct Packs {
     numbers: Vec<Vec<Option<u32>>>,
-    seen: HashMap<PackId, ()>,
+    seen: HashSet<PackId>,
     count: u32,
 }
 
 impl Packs {
     /// The pack's new number, or `None` when it is known already.
     fn number(&mut self, input: usize, id: &PackId) -> Option<u32> {
-        let fresh = self.seen.insert(*id, ()).is_none();
+        let fresh = self.seen.insert(*id);
         let number = fresh.then_some(self.count);
         self.count += u32::from(fresh);
         if let Some(numbers) = self.numbers.get_mut(input) {
@@ -133,7 +126,7 @@ fn write_packs(
     delta: Option<&Delta>,
 ) -> Result<Packs, WriteError> {
     let mut table = write.open_table(PACKS)?;
-    let mut packs = Packs { numbers: Vec::new(), seen: HashMap::new(), count: 0 };
+    let mut packs = Packs { numbers: Vec::new(), seen: HashSet::new(), count: 0 };
     let mut failed = None;
     let mut put = |packs: &mut Packs, input, pack: &Arc<PackRow>| {
         if let Some(number) = packs.number(input, &pack.id) {
@@ -187,13 +180,12 @@ fn write_chunks(
     if !value.is_empty() {
         table.insert(key, value.as_slice())?;
     }
-    let segments: BTreeSet<SegmentId> = runs
+    let segments: BTreeMap<SegmentId, u32> = runs
         .iter()
         .flat_map(|run| run.segments())
         .chain(delta.into_iter().flat_map(|delta| delta.segments()))
-        .copied()
+        .map(|(id, packs)| (*id, *packs))
         .collect();
-    let segments: Vec<u8> = segments.iter().flat_map(|id| id.0).collect();
     let mut counts = Vec::new();
     counts.put_u64(count);
     counts.put_u32(packs.count);
@@ -201,7 +193,7 @@ fn write_chunks(
     let mut facts = write.open_table(FACTS)?;
     facts.insert("layout", LAYOUT)?;
     facts.insert("counts", counts.as_slice())?;
-    facts.insert("segments", segments.as_slice())?;
+    facts.insert("segments", encode_segments(&segments).as_slice())?;
     Ok(())
 }
 
@@ -217,27 +209,23 @@ pub(super) fn each_chunk(runs: &[Run], each: &mut dyn FnMut(&Chunk)) -> Result<(
         packs += run.pack_count();
     }
     let mut merged = Merged::new(runs, None)?;
-    let mut current: Option<Chunk> = None;
+    // One for all of them: there may be a hundred million.
+    let mut chunk = Chunk { id: ChunkId::default(), number: 0, len: 0, packs: Vec::new() };
     while let Some((input, at, row)) = merged.next()? {
         let starts = chunk_starts.get(input).zip(pack_starts.get(input));
         let Some((chunk_start, pack_start)) = starts else { continue };
-        let place = (pack_start + row.pack, row.frame);
-        match &mut current {
-            // The first stream that has it is the one that `number` looks into first.
-            Some(chunk) if chunk.id == row.id => chunk.packs.push(place),
-            other => {
-                if let Some(done) = other.take() {
-                    each(&done);
-                }
-                *other = Some(Chunk {
-                    id: row.id,
-                    number: chunk_start + at,
-                    len: row.len,
-                    packs: vec![place],
-                });
+        if chunk.id != row.id || chunk.packs.is_empty() {
+            if !chunk.packs.is_empty() {
+                each(&chunk);
+                chunk.packs.clear();
             }
+            // The first stream that has it is the one that `number` looks into first.
+            (chunk.id, chunk.number, chunk.len) = (row.id, chunk_start + at, row.len);
         }
+        chunk.packs.push((pack_start + row.pack, row.frame));
     }
-    current.iter().for_each(each);
+    if !chunk.packs.is_empty() {
+        each(&chunk);
+    }
     Ok(())
 }

@@ -150,7 +150,7 @@ pub struct Refreshed {
 }
 
 /// So many chunks are kept in memory before they become a run.
-const DELTA_CHUNKS_MAX: usize = 200_000;
+const DELTA_CHUNKS_MAX: usize = 65_536;
 /// From so many chunks on, or segments, the next process shall find a run instead.
 const DELTA_CHUNKS_WORTH_A_RUN: usize = 16_384;
 const DELTA_SEGMENTS_WORTH_A_RUN: usize = 48;
@@ -182,10 +182,10 @@ impl Index {
         let mut covered = HashSet::new();
         for run in runs {
             // Two processes may have made runs of the same segments; one of them is enough.
-            match run.segments().iter().all(|id| covered.contains(id)) {
+            match run.segments().keys().all(|id| covered.contains(id)) {
                 true => run.remove(),
                 false => {
-                    covered.extend(run.segments().iter().copied());
+                    covered.extend(run.segments().keys().copied());
                     self.runs.push(run);
                 }
             }
@@ -200,10 +200,8 @@ impl Index {
         sealer: &Sealer,
     ) -> Result<Refreshed, IndexError> {
         let segments = segment::list_segments(storage)?;
-        // A run whose segments are all gone speaks of packs that a prune replaced.
-        let (stay, gone) = std::mem::take(&mut self.runs)
-            .into_iter()
-            .partition(|run| run.segments().iter().any(|id| segments.contains(id)));
+        let (stay, gone) =
+            std::mem::take(&mut self.runs).into_iter().partition(|run| run.is_alive(&segments));
         self.runs = stay;
         Vec::into_iter(gone).for_each(|run: Run| run.remove());
         let mut damaged = Vec::new();
@@ -227,25 +225,31 @@ impl Index {
     }
 
     fn covers(&self, id: &SegmentId) -> bool {
-        self.delta.segments().contains(id)
-            || self.runs.iter().any(|run| run.segments().contains(id))
+        self.delta.segments().contains_key(id)
+            || self.runs.iter().any(|run| run.segments().contains_key(id))
     }
 
     /// Adds what a stored segment says.
     pub fn add(&mut self, id: SegmentId, packs: &[PackInfo]) -> Result<(), IndexError> {
-        self.delta.add_segment(id);
-        self.learn(packs)
+        self.delta.add_segment(id, packs);
+        self.fold_if_large()
     }
 
     /// Adds facts that come from no segment, such as a pack's own trailer.
     pub fn learn(&mut self, packs: &[PackInfo]) -> Result<(), IndexError> {
         for pack in packs {
             self.delta.add_pack(pack);
-            if self.delta.chunk_count() >= DELTA_CHUNKS_MAX {
-                self.fold()?;
-            }
+            self.fold_if_large()?;
         }
         Ok(())
+    }
+
+    /// Between segments only: a run with a part of one would count as having all of it.
+    fn fold_if_large(&mut self) -> Result<(), IndexError> {
+        match self.delta.chunk_count() >= DELTA_CHUNKS_MAX {
+            true => self.fold(),
+            false => Ok(()),
+        }
     }
 
     /// Makes a run of the delta, and merges runs that are alike in size.

@@ -1,7 +1,7 @@
 //! A run: a finished redb file. Chunks stand in rows of some fifty, ordered by id; a row's key is
 //! the ids' first bits. One row costs one look-up, and building costs one insertion a row.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +29,7 @@ pub(super) const CACHE_LEN: usize = 2 << 20;
 /// Decoded packs that are remembered: neighbours of a chunk that was asked for come next.
 const PACKS_REMEMBERED: usize = 64;
 /// Changes when the layout of runs changes; others are built anew.
-pub(super) const LAYOUT: &[u8] = b"holdall run 1";
+pub(super) const LAYOUT: &[u8] = b"holdall run 2";
 /// Name of a finished run: `run-`, a random part, `.redb`.
 pub(super) const SUFFIX: &str = ".redb";
 
@@ -78,6 +78,24 @@ pub(super) fn encode_pack(pack: &PackRow) -> Vec<u8> {
     out
 }
 
+pub(super) fn encode_segments(segments: &BTreeMap<SegmentId, u32>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (id, packs) in segments {
+        out.extend_from_slice(id.as_bytes());
+        out.put_u32(*packs);
+    }
+    out
+}
+
+fn decode_segments(bytes: &[u8]) -> Result<BTreeMap<SegmentId, u32>, FormatError> {
+    let mut take = Take::new(bytes);
+    let mut segments = BTreeMap::new();
+    while !take.is_empty() {
+        segments.insert(SegmentId(take.array("segment id")?), take.u32("number of packs")?);
+    }
+    Ok(segments)
+}
+
 fn decode_pack(bytes: &[u8]) -> Result<PackRow, FormatError> {
     let mut take = Take::new(bytes);
     let id = PackId(take.array("pack id")?);
@@ -102,7 +120,7 @@ pub(super) struct Run {
     path: PathBuf,
     chunks: ReadOnlyTable<u32, &'static [u8]>,
     packs: ReadOnlyTable<u32, &'static [u8]>,
-    segments: BTreeSet<SegmentId>,
+    segments: BTreeMap<SegmentId, u32>,
     chunk_count: u64,
     pack_count: u32,
     bits: u32,
@@ -162,7 +180,7 @@ impl Run {
         let mut take = Take::new(&counts);
         let (chunk_count, pack_count) = (take.u64("chunk count")?, take.u32("pack count")?);
         let bits = take.u32("bits")?.min(32);
-        let segments = fact("segments")?.as_chunks().0.iter().map(|id| SegmentId(*id)).collect();
+        let segments = decode_segments(&fact("segments")?)?;
         Ok(Self {
             path: path.into(),
             chunks: read.open_table(CHUNKS).map_err(|e| error(e.into()))?,
@@ -181,8 +199,20 @@ impl Run {
         let _ = std::fs::remove_file(&self.path);
     }
 
-    pub fn segments(&self) -> &BTreeSet<SegmentId> {
+    pub fn segments(&self) -> &BTreeMap<SegmentId, u32> {
         &self.segments
+    }
+
+    /// Whether the run is of use while these segments are there. Segments are gone when packs of
+    /// theirs are, so one whose segments are mostly gone, by packs, speaks mostly of nothing: it
+    /// costs less to read again what is left.
+    pub fn is_alive(&self, there: &BTreeSet<SegmentId>) -> bool {
+        let packs = |is_there: bool| -> u64 {
+            let segments = self.segments.iter().filter(|(id, _)| there.contains(id) == is_there);
+            segments.map(|(_, packs)| u64::from(*packs)).sum()
+        };
+        let alive = packs(true);
+        alive > 0 && packs(false) <= alive
     }
 
     pub fn chunk_count(&self) -> u64 {

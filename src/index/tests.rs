@@ -1,5 +1,8 @@
 use super::*;
+use crate::crypto::KeyRing;
 use crate::format::pack::{ChunkInfo, FrameInfo, Trailer};
+use crate::id::RepositoryId;
+use crate::storage::MemoryStorage;
 use crate::world::{SeededWorld, Time, World, random};
 use std::collections::BTreeMap;
 
@@ -121,4 +124,52 @@ fn a_run_that_is_no_run_is_removed_and_does_not_stop_anyone() {
     let index = Index::open(directory.path()).unwrap();
     assert!(index.runs.is_empty());
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_long_segment_is_whole_after_opening_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = SeededWorld::new(4, Time::default());
+    let ids: Vec<ChunkId> =
+        (0..DELTA_CHUNKS_MAX + 20_000).map(|_| ChunkId(random(&world))).collect();
+    let packs: Vec<PackInfo> = ids.chunks(DELTA_CHUNKS_MAX).map(|ids| pack(&world, ids)).collect();
+    let mut index = Index::open(directory.path()).unwrap();
+    index.add(SegmentId([1; 32]), &packs).unwrap();
+    index.fold().unwrap();
+    let index = Index::open(directory.path()).unwrap();
+    assert_eq!(index.chunk_count(), ids.len() as u64);
+}
+
+/// What a prune leaves behind: the segments that spoke of dead packs are replaced.
+#[test]
+fn facts_of_packs_that_are_gone_do_not_stay_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = SeededWorld::new(5, Time::default());
+    let storage = MemoryStorage::new();
+    let sealer =
+        Sealer { keys: KeyRing::generate(&world), repository: RepositoryId(random(&world)) };
+    let new_pack = || pack(&world, &[ChunkId(random(&world))]);
+    let store = |packs: &[PackInfo]| write_segment(&storage, &sealer, &world, packs).unwrap();
+    let [dead, alive, small] = [10, 9, 5].map(|count| (0..count).map(|_| new_pack()).collect());
+    let [dead, alive, small]: [Vec<PackInfo>; 3] = [dead, alive, small];
+    let first = store(&dead);
+    store(&alive);
+    let known = |index: &mut Index| {
+        index.refresh(&storage, &sealer).unwrap();
+        index.fold().unwrap();
+        let mut known = BTreeSet::new();
+        index.packs(&mut |_, pack| _ = known.insert(pack.id)).unwrap();
+        known
+    };
+    let ids = |packs: &[&[PackInfo]]| packs.concat().iter().map(|pack| pack.id).collect();
+    let mut index = Index::open(directory.path()).unwrap();
+    assert_eq!(known(&mut index), ids(&[&dead, &alive]));
+    let second = store(&small);
+    assert_eq!(known(&mut index), ids(&[&dead, &alive, &small]));
+    // A little may be wrong; half of it may not.
+    storage.delete(&segment_key(&second)).unwrap();
+    assert_eq!(known(&mut index), ids(&[&dead, &alive, &small]));
+    storage.delete(&segment_key(&first)).unwrap();
+    assert_eq!(known(&mut index), ids(&[&alive]));
+    assert_eq!(known(&mut Index::open(directory.path()).unwrap()), ids(&[&alive]));
 }

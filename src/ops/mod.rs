@@ -107,6 +107,14 @@ pub enum OpsError {
         /// How many there are.
         count: u64,
     },
+    /// A restore that is all or nothing failed.
+    #[error("{source}")]
+    RolledBack {
+        /// Whether the target is what it was before; else something could not be put back.
+        whole: bool,
+        /// Why it failed.
+        source: Box<OpsError>,
+    },
     /// It was asked to stop.
     #[error("stopped before the end")]
     Cancelled,
@@ -138,6 +146,14 @@ fn lost(what: &[u8], error: TreeError) -> Result<Problem, OpsError> {
     }
 }
 
+/// Whether it may work when tried again: nothing is damaged, and nothing is to be passed over.
 fn is_passing(error: &PackError) -> bool {
     matches!(error, PackError::Storage(error) if error.kind == ErrorKind::Transient)
+}
+
+/// Whether the storage failed in any way: who removes things takes nothing that it says for
+/// damage, not even what a reader passes over.
+fn is_outage(error: &PackError) -> bool {
+    matches!(error, PackError::Storage(error)
+        if !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Corrupt))
 }

@@ -208,12 +208,17 @@ impl FrameOpener {
         Self { family, sessions: Mutex::default() }
     }
 
-    /// Opens a frame. `base` gives the plaintext of the frame that a delta frame needs.
+    /// Opens a frame that may be the base of others, and so no delta itself.
+    pub fn open_base(&self, keys: &KeyRing, bytes: Vec<u8>) -> Result<OpenedFrame, PackError> {
+        self.open(keys, bytes, |_| Err(FormatError::Bad("base of a frame").into()))
+    }
+
+    /// Opens a frame. `base` gives the opened frame that a delta frame needs.
     pub fn open(
         &self,
         keys: &KeyRing,
         mut bytes: Vec<u8>,
-        base: impl FnOnce(&FrameId) -> Result<Vec<u8>, PackError>,
+        base: impl FnOnce(&FrameId) -> Result<OpenedFrame, PackError>,
     ) -> Result<OpenedFrame, PackError> {
         let (header, rest) = FrameHeader::decode(&bytes)?;
         if rest.len() != header.body_len as usize {
@@ -234,8 +239,12 @@ impl FrameOpener {
                 plain
             }
             Codec::Delta { base: id } => {
+                let base = base(&id)?;
+                if (base.id, base.kind) != (id, header.kind) {
+                    return Err(FormatError::Bad("base of a frame").into());
+                }
                 let mut plain = vec![0; body.plain_len()];
-                compress::decompress_with_prefix(&base(&id)?, stored, &mut plain)?;
+                compress::decompress_with_prefix(&base.plain, stored, &mut plain)?;
                 plain
             }
         };
@@ -266,7 +275,7 @@ mod tests {
 
     const FAMILY: FamilyId = FamilyId([7; 32]);
 
-    fn no_base(id: &FrameId) -> Result<Vec<u8>, PackError> {
+    fn no_base(id: &FrameId) -> Result<OpenedFrame, PackError> {
         Err(PackError::NoBase(*id))
     }
 

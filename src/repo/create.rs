@@ -3,7 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use super::slots::{self, NewSlot};
-use super::{Environment, RepoError, Repository};
+use super::{Environment, RepoError, Repository, unlock};
 use crate::crypto::{KeyRing, Secret};
 use crate::format::FormatError;
 use crate::format::config::{self, ChunkerParams, Config};
@@ -77,6 +77,7 @@ impl Repository {
         let mut object = config.encode();
         object.extend_from_slice(&sealer.keys.config_mac(&object)?);
         storage.put(config::KEY, &[&object])?;
+        let environment = environment.of(&repository);
         Ok(Self::assemble(storage, world, environment, config, sealer))
     }
 
@@ -98,7 +99,8 @@ impl Repository {
         let unreadable = |source| RepoError::Unreadable { location: location.clone(), source };
         let (bytes, mac) = Config::split(&object).map_err(unreadable)?;
         let config = Config::decode(bytes).map_err(unreadable)?;
-        let keys = slots::unlock(&*storage, &config.repository, secrets)?;
+        let environment = environment.of(&config.repository);
+        let keys = unlock::unlock(&*storage, &config.repository, secrets, &environment.cache)?;
         if keys.config_mac(bytes)? != *mac {
             return Err(RepoError::Object {
                 key: config::KEY.into(),
@@ -119,9 +121,6 @@ impl Repository {
         config: Config,
         sealer: Arc<Sealer>,
     ) -> Self {
-        // One cache directory serves several repositories.
-        let cache = environment.cache.join(config.repository.to_hex());
-        let environment = Environment { cache, ..environment };
         let opener = FrameOpener::new(config.family);
         let index = RwLock::new(None);
         Self { storage, world, config, sealer, opener, environment, index }

@@ -13,6 +13,7 @@ mod reader;
 mod session;
 mod slots;
 mod snapshots;
+mod unlock;
 
 pub use create::CreateOptions;
 pub use epochs::{Epoch, EpochState};
@@ -30,7 +31,7 @@ use crate::format::FormatError;
 use crate::format::config::Config;
 use crate::format::frame::ChunkKind;
 use crate::format::pack::pack_of_key;
-use crate::id::{ChunkId, ClientId, FrameId, PackId, SnapshotId};
+use crate::id::{ChunkId, ClientId, FrameId, PackId, RepositoryId, SnapshotId};
 use crate::index::{Index, IndexError, Refreshed};
 use crate::object::{ObjectError, Sealer};
 use crate::pack::{FrameOpener, PackError};
@@ -61,10 +62,18 @@ pub enum RepoError {
         source: FormatError,
     },
     /// None of the given secrets opens a slot.
-    #[error("wrong password or key for the repository at {location}")]
+    #[error("wrong password or key for the repository at {location}{}", match .untried {
+        0 => String::new(),
+        untried => format!(
+            "; {untried} of its key slots were not tried, as that would cost too much: \
+             remove those that are nobody's"
+        ),
+    })]
     WrongSecret {
         /// Where.
         location: String,
+        /// So many slots were not tried: more than somebody's own slots ever cost.
+        untried: usize,
     },
     /// The configuration, or a slot, was tampered with.
     #[error("{key} is damaged or was tampered with: {source}")]
@@ -120,6 +129,13 @@ pub struct Environment {
     pub process: u32,
     /// Threads for compressing and sealing.
     pub threads: usize,
+}
+
+impl Environment {
+    /// The same for one repository: a cache directory serves several.
+    fn of(self, repository: &RepositoryId) -> Self {
+        Self { cache: self.cache.join(repository.to_hex()), ..self }
+    }
 }
 
 /// An open repository. Shared by all threads that work on it.
@@ -228,24 +244,26 @@ impl Repository {
 
     /// Opens a frame's stored bytes, fetching its base where it is a delta.
     pub fn open_frame(&self, bytes: Vec<u8>) -> Result<crate::pack::OpenedFrame, PackError> {
-        self.opener.open(self.keys(), bytes, |base| self.base_plain(base))
+        self.opener.open(self.keys(), bytes, |base| self.open_base(base))
     }
 
-    fn base_plain(&self, id: &FrameId) -> Result<Vec<u8>, PackError> {
+    fn open_base(&self, id: &FrameId) -> Result<crate::pack::OpenedFrame, PackError> {
         let places = self.with_index(|index| index.frame_locations(id));
         let places = places.ok().and_then(Result::ok).unwrap_or_default();
+        let mut last = PackError::NoBase(*id);
         for (pack, number) in places {
             let Some(frame) = pack.frames.get(number) else { continue };
             let read = |offset, len| crate::pack::read_frame(&*self.storage, &pack.id, offset, len);
-            let Ok(bytes) = read(frame.offset, frame.stored_len) else { continue };
-            // A base is never a delta itself, so this ends after one step.
-            let no_base = |id: &FrameId| Err(PackError::NoBase(*id));
-            match self.opener.open(self.keys(), bytes, no_base) {
-                Ok(opened) if opened.id == *id => return Ok(opened.plain),
-                _ => {}
+            let opened = read(frame.offset, frame.stored_len)
+                .and_then(|bytes| self.opener.open_base(self.keys(), bytes));
+            match opened {
+                Ok(opened) if opened.id == *id => return Ok(opened),
+                Ok(_) => last = PackError::Misplaced(*id),
+                Err(PackError::Storage(error)) if error.is_not_found() => {}
+                Err(error) => last = error,
             }
         }
-        Err(PackError::NoBase(*id))
+        Err(last)
     }
 
     /// Every pack that is listed and that no segment names: their own trailers are asked, so that

@@ -100,7 +100,7 @@ impl ChunkReader {
     }
 
     /// Reads a chunk from one place.
-    pub fn read_at(
+    fn read_at(
         &self,
         kind: ChunkKind,
         id: &ChunkId,
@@ -111,7 +111,7 @@ impl ChunkReader {
     }
 
     /// The opened frame of a place.
-    pub fn frame_at(&self, location: &Location) -> Result<Arc<OpenedFrame>, PackError> {
+    fn frame_at(&self, location: &Location) -> Result<Arc<OpenedFrame>, PackError> {
         let row = location.pack.frames.get(location.frame).ok_or(PackError::Verify)?;
         let place = (location.pack.id, row.offset);
         if let Some(frame) = self.lock().get(&place) {
@@ -129,7 +129,7 @@ impl ChunkReader {
     }
 
     /// A chunk of an opened frame; its id is checked, whatever the index says.
-    pub fn found(
+    fn found(
         &self,
         kind: ChunkKind,
         id: &ChunkId,

@@ -187,11 +187,6 @@ impl Session {
         self.take_stored()
     }
 
-    /// Closes the frame of file contents, so that what comes next shares none with it.
-    pub fn close_data_frame(&mut self) -> Result<(), RepoError> {
-        self.close_frame(ChunkKind::Data as usize - 1)
-    }
-
     fn close_frame(&mut self, slot: usize) -> Result<(), RepoError> {
         if let Some(frame) = self.open[slot].take() {
             self.pipeline.send(frame)?;

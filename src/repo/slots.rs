@@ -1,11 +1,12 @@
-//! Key slots: adding, listing, removing, opening. Format: `format-spec/03-keys.md`.
+//! Key slots: adding, listing, removing. Format: `format-spec/03-keys.md`.
 
-use super::{Environment, RepoError, Repository};
+use super::{Environment, RepoError, Repository, unlock};
 use crate::crypto::{
-    CryptoError, KeyRing, PasswordCost, Secret, SlotKey, WRAPPED_LEN, open_from_slot, seal_to_slot,
+    CryptoError, KeyRing, PasswordCost, Secret, SlotKey, WRAPPED_LEN, seal_to_slot,
 };
+use crate::format::FormatError;
 use crate::format::slot::{Slot, SlotAbout, SlotKind, slot_key};
-use crate::id::{RepositoryId, SlotId};
+use crate::id::SlotId;
 use crate::limits;
 use crate::object::{ObjectError, Sealer};
 use crate::storage::Storage;
@@ -36,15 +37,20 @@ pub struct SlotRecord {
 impl Repository {
     /// Adds a slot; any that is there stays.
     pub fn add_slot(&self, slot: &NewSlot) -> Result<SlotId, RepoError> {
+        let (found, limit) = (names(self.storage())?.len() as u64 + 1, limits::SLOTS_MAX as u64);
+        if found > limit {
+            let what = "number of key slots";
+            return Err(RepoError::TooMuch(FormatError::TooLarge { what, found, limit }));
+        }
         store(self.storage(), self.world(), self.sealer(), self.environment(), slot)
     }
 
     /// Every slot that belongs to this repository. One that does not open to the repository's
     /// own keys was put there by somebody else, and is an error.
     pub fn slots(&self) -> Result<Vec<SlotRecord>, RepoError> {
-        let slots = read_all(self.storage())?;
         let mut records = Vec::new();
-        for (key, slot) in slots {
+        for name in names(self.storage())? {
+            let Some((key, slot)) = read(self.storage(), &name)? else { continue };
             let about = slot
                 .and_then(|slot| open_about(&self.sealer().keys, &slot).map(|about| (slot, about)));
             let (slot, about) = about.map_err(|source| RepoError::Object { key, source })?;
@@ -61,7 +67,8 @@ impl Repository {
         if self.slots()?.iter().all(|slot| slot.id == *id) {
             return Err(CryptoError::LastSlot.into());
         }
-        for (key, slot) in read_all(self.storage())? {
+        for name in names(self.storage())? {
+            let Some((key, slot)) = read(self.storage(), &name)? else { continue };
             if slot.is_ok_and(|slot| slot.id == *id) {
                 self.storage().delete(&key)?;
             }
@@ -119,7 +126,7 @@ pub(super) fn store(
     // Read back what was made before anyone relies on it.
     let object = slot.encode();
     let again = Slot::decode(&object).map_err(|_| CryptoError::Bundle)?;
-    open(&again, &new.secret)?;
+    unlock::open_newest(&[&again], &new.secret)?;
     storage.put(&slot_key(&slot.id), &[&object])?;
     Ok(slot.id)
 }
@@ -128,81 +135,33 @@ fn open_about(keys: &KeyRing, slot: &Slot) -> Result<SlotAbout, ObjectError> {
     Ok(SlotAbout::decode(&keys.open_about(&slot.encode_bound(), &slot.about)?)?)
 }
 
+/// Names of the objects that may be slots, in order.
+pub(super) fn names(storage: &dyn Storage) -> Result<Vec<SlotId>, RepoError> {
+    let mut names = Vec::new();
+    storage.list("keys/", &mut |listed| {
+        let name = listed.key.strip_prefix("keys/").map(SlotId::from_hex);
+        names.extend(name.and_then(Result::ok));
+    })?;
+    names.sort();
+    Ok(names)
+}
+
 /// A slot with its key; a damaged one comes with what is wrong.
-type ReadSlot = (String, Result<Slot, ObjectError>);
+pub(super) type ReadSlot = (String, Result<Slot, ObjectError>);
 
-fn read_all(storage: &dyn Storage) -> Result<Vec<ReadSlot>, RepoError> {
-    let mut keys = Vec::new();
-    storage.list("keys/", &mut |listed| keys.push(listed.key))?;
-    keys.sort();
-    keys.truncate(limits::SLOTS_MAX);
-    let mut slots = Vec::new();
-    for key in keys {
-        match storage.get(&key, limits::SLOT_LEN_MAX as u64) {
-            Ok(object) => {
-                slots.push((key, Slot::decode(&object).map_err(ObjectError::from)));
-            }
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
-        }
+/// The object of a name; `None` where it is gone again.
+pub(super) fn read(storage: &dyn Storage, name: &SlotId) -> Result<Option<ReadSlot>, RepoError> {
+    let key = slot_key(name);
+    match storage.get(&key, limits::SLOT_LEN_MAX as u64) {
+        Ok(object) => Ok(Some((key, Slot::decode(&object).map_err(ObjectError::from)))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    Ok(slots)
-}
-
-/// The keys that the first fitting secret opens.
-pub(super) fn unlock(
-    storage: &dyn Storage,
-    repository: &RepositoryId,
-    secrets: &[Secret],
-) -> Result<KeyRing, RepoError> {
-    let slots = read_all(storage)?;
-    // A slot that names another repository, or is damaged, does not keep the others from opening.
-    let usable = |slot: &Slot| slot.repository == *repository;
-    let mut failed = None;
-    for secret in secrets {
-        for (key, slot) in &slots {
-            let Ok(slot) = slot else { continue };
-            if !usable(slot) {
-                continue;
-            }
-            match open(slot, secret) {
-                Ok(keys) => return Ok(keys),
-                Err(CryptoError::WrongSecret) => {}
-                Err(error) => failed = Some((key.clone(), error)),
-            }
-        }
-    }
-    if let Some((key, source)) = failed {
-        return Err(RepoError::Object { key, source: source.into() });
-    }
-    if !slots.is_empty() && slots.iter().all(|(_, slot)| slot.is_err()) {
-        let damaged = slots.into_iter().find_map(|(key, slot)| Some((key, slot.err()?)));
-        if let Some((key, source)) = damaged {
-            return Err(RepoError::Object { key, source });
-        }
-    }
-    Err(RepoError::WrongSecret { location: storage.location() })
-}
-
-fn open(slot: &Slot, secret: &Secret) -> Result<KeyRing, CryptoError> {
-    let cost = match (slot.kind, secret) {
-        (SlotKind::Password { memory_kib, passes, lanes }, Secret::Password(_)) => {
-            Some(PasswordCost { memory_kib, passes, lanes })
-        }
-        (SlotKind::KeyFile, Secret::KeyFile(_)) | (SlotKind::Recovery, Secret::Recovery(_)) => None,
-        _ => return Err(CryptoError::WrongSecret),
-    };
-    let key = SlotKey::derive(secret, &slot.salt, cost)?;
-    if key.check() != slot.check {
-        return Err(CryptoError::WrongSecret);
-    }
-    let head = slot.encode_head();
-    open_from_slot(&key.unwrap(&slot.wrapped, &head)?, &slot.bundle, &head)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::Path;
     use std::sync::Arc;
 
     use super::*;
@@ -212,9 +171,9 @@ mod tests {
     use crate::storage::memory::MemoryStorage;
     use crate::world::{SeededWorld, Time};
 
-    fn environment() -> Environment {
+    fn environment(cache: &Path) -> Environment {
         Environment {
-            cache: PathBuf::from("/nonexistent"),
+            cache: cache.into(),
             client: ClientId([1; 16]),
             host: "host".into(),
             user: "user".into(),
@@ -231,6 +190,8 @@ mod tests {
     /// A rotation that was interrupted leaves the slot there twice, the newer under another name.
     #[test]
     fn a_slot_opens_under_any_name_and_is_removed_under_all() {
+        let cache = tempfile::tempdir().unwrap();
+        let environment = || environment(cache.path());
         let world = Arc::new(SeededWorld::new(1, Time::default()));
         let storage = Arc::new(MemoryStorage::new());
         let [one, two] = ["one", "two"].map(|label| slot(&*world, label));
@@ -251,7 +212,8 @@ mod tests {
         storage.put(&slot_key(&SlotId([9; 32])), &[&object]).unwrap();
         assert_eq!(repository.slots().unwrap().len(), 2);
         storage.delete(&slot_key(&first.id)).unwrap();
-        Repository::open(storage.clone(), world, environment(), &[one.secret]).unwrap();
+        Repository::open(storage.clone(), world, environment(), std::slice::from_ref(&one.secret))
+            .unwrap();
         storage.put(&slot_key(&first.id), &[&object]).unwrap();
         repository.remove_slot(&first.id).unwrap();
         let mut left = 0;
@@ -259,5 +221,10 @@ mod tests {
         assert_eq!(left, 1);
         let last = repository.slots().unwrap()[0].id;
         assert!(repository.remove_slot(&last).is_err());
+        for name in 0..255 {
+            storage.put(&slot_key(&SlotId([name; 32])), &[b"no slot"]).unwrap();
+        }
+        let refused = repository.add_slot(&one);
+        assert!(matches!(refused, Err(RepoError::TooMuch(_))));
     }
 }

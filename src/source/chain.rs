@@ -25,6 +25,8 @@ struct Level {
 #[derive(Debug)]
 pub struct Chain {
     path: Vec<u8>,
+    /// How many directories lie above the start, the root included.
+    above: usize,
     levels: Vec<Level>,
     /// A level that is no longer where it was: from there on nothing can be opened again, and
     /// trying it for every level below would take the square of the depth.
@@ -37,7 +39,8 @@ impl Chain {
         let identity = start.own_stat().identity();
         let directory = Some(Arc::new(start));
         let level = Level { path_len: path.len(), name_len: 0, identity, directory };
-        Self { path, levels: vec![level], lost: None }
+        let above = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).count();
+        Self { path, above, levels: vec![level], lost: None }
     }
 
     /// The path of the directory where the walk is, raw.
@@ -84,7 +87,9 @@ impl Chain {
 
     /// Goes into a directory that `expected` describes. After an error the walk is where it was.
     pub fn enter(&mut self, name: &[u8], expected: &Stat) -> Result<Arc<Directory>> {
-        within(name, "the depth", self.levels.len() as u64, limits::TREE_DEPTH_MAX as u64)?;
+        // Counted as readers do, from the root of the snapshot: `format-spec/09-tree.md#entries`.
+        let depth = self.above + self.levels.len() + 1;
+        within(name, "the depth", depth as u64, limits::TREE_DEPTH_MAX as u64)?;
         let directory = Arc::new(self.directory()?.open_directory(name, expected)?);
         if !self.path.ends_with(b"/") {
             self.path.push(b'/');
@@ -243,13 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn the_depth_is_bounded() {
+    fn the_depth_is_bounded_from_the_root_on() {
         let (place, directory) = place();
         fs::create_dir(place.path().join("d")).unwrap();
         let stat = directory.stat(b"d").unwrap();
         let identity = stat.identity();
-        let mut chain = Chain::new(directory, b"/p".to_vec());
-        for _ in 0..limits::TREE_DEPTH_MAX {
+        let mut chain = Chain::new(directory, b"/above/p".to_vec());
+        // The listings of the root, of `above` and of `p` are the first three.
+        for _ in 3..limits::TREE_DEPTH_MAX {
             chain.levels.push(Level { path_len: 2, name_len: 0, identity, directory: None });
         }
         assert!(matches!(chain.enter(b"d", &stat), Err(SourceError::TooLarge { .. })));

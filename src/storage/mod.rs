@@ -5,11 +5,13 @@
 
 pub mod local;
 pub mod memory;
+pub mod throttle;
 
 use std::fmt;
 
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+pub use throttle::{Limiter, ThrottledStorage};
 
 /// Result of a storage call.
 pub type Result<T> = std::result::Result<T, StorageError>;

@@ -55,6 +55,18 @@ pub enum TargetError {
         /// Where.
         path: Vec<u8>,
     },
+    /// A run that could be undone was cut off, and is not undone.
+    #[error("a restore was cut off here, and what it changed is not put back")]
+    Unfinished {
+        /// What it left.
+        path: Vec<u8>,
+    },
+    /// A run that can be undone is at work in this target.
+    #[error("another restore is at work here")]
+    AtWork {
+        /// What it keeps.
+        path: Vec<u8>,
+    },
     /// An extended attribute could not be set.
     #[error("set the attribute {}: {source}{}", .name.escape_ascii(),
         if *.class { " (the same for others of its kind is not said again)" } else { "" })]
@@ -94,6 +106,8 @@ impl TargetError {
             | Self::Exchanged { path }
             | Self::Linked { path, .. }
             | Self::Mounted { path }
+            | Self::Unfinished { path }
+            | Self::AtWork { path }
             | Self::Attribute { path, .. }
             | Self::NotCreatable { path, .. } => path,
         }

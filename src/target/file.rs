@@ -59,7 +59,7 @@ impl Folder {
 
     fn create_temporary(&self, name: &[u8]) -> Result<(Vec<u8>, File)> {
         loop {
-            let temporary = self.shared.temporary_name();
+            let temporary = self.temporary_name()?;
             let handle = self.handle()?;
             match rustix::fs::openat(&*handle, temporary.as_slice(), NEW, Mode::RUSR | Mode::WUSR) {
                 Ok(file) => return Ok((temporary, file.into())),

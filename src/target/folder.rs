@@ -1,7 +1,7 @@
 //! Folders of the target, and what is made in them besides files with content.
 
 use std::fs::File;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -29,9 +29,11 @@ pub struct Folder {
     name: Vec<u8>,
     identity: Identity,
     /// Made by this run: it was empty, and nobody else writes there.
-    made: bool,
+    pub(super) made: bool,
     slot: Arc<Slot>,
     default_acl: OnceLock<bool>,
+    /// What it was like is in the undo journal.
+    pub(super) noted: Mutex<bool>,
 }
 
 impl Folder {
@@ -45,6 +47,7 @@ impl Folder {
             made: false,
             slot: Slot::kept(file),
             default_acl: OnceLock::new(),
+            noted: Mutex::default(),
         }))
     }
 
@@ -68,6 +71,21 @@ impl Folder {
         }
         path.extend_from_slice(name);
         path
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The uppermost folder that lies in the same file system as this one.
+    pub(super) fn top_of_device(&self) -> &Self {
+        let mut top = self;
+        while let Some(parent) = &top.parent
+            && parent.identity.device == self.identity.device
+        {
+            top = parent;
+        }
+        top
     }
 
     /// Whether this run made it: everything missing in it is known to be missing.
@@ -167,6 +185,7 @@ impl Folder {
             made,
             slot: Arc::default(),
             default_acl: OnceLock::new(),
+            noted: Mutex::default(),
         });
         self.shared.folders.fill(&child.slot, file);
         Ok(Some(child))
@@ -176,26 +195,48 @@ impl Folder {
     /// Anything else there is removed if `replace` says so, else it is in the way.
     pub fn make_child(self: &Arc<Self>, name: &[u8], replace: bool) -> Result<Arc<Self>> {
         self.check_name(name)?;
-        let handle = self.handle()?;
         // Each turn but the first follows on a removal; somebody else may make it again at once.
         for _ in 0..8 {
-            match rustix::fs::mkdirat(&*handle, name, Mode::RWXU) {
-                Ok(()) => {
+            match self.make_directory(name)? {
+                true => {
                     if let Some(child) = self.open_child(name, true, false)? {
                         child.drop_inherited_acl(self.has_default_acl()?)?;
                         return Ok(child);
                     }
                 }
-                Err(Errno::EXIST) => match self.child(name) {
+                false => match self.child(name) {
                     Ok(Some(child)) => return Ok(child),
                     Ok(None) => {}
                     Err(TargetError::InTheWay { .. }) if replace => self.unlink(name)?,
                     Err(error) => return Err(error),
                 },
-                Err(errno) => return Err(self.error("create the directory", name, errno)),
             }
         }
         Err(TargetError::Exchanged { path: self.path_of(name) })
+    }
+
+    /// False if something has the name.
+    fn make_directory(self: &Arc<Self>, name: &[u8]) -> Result<bool> {
+        let handle = self.handle()?;
+        let failed = |errno| self.error("create the directory", name, errno);
+        if self.keeping().is_none() {
+            return match rustix::fs::mkdirat(&*handle, name, Mode::RWXU) {
+                Ok(()) => Ok(true),
+                Err(Errno::EXIST) => Ok(false),
+                Err(errno) => Err(failed(errno)),
+            };
+        }
+        // Which one it is must be known before it has the name.
+        if self.raw_stat(name)?.is_some() {
+            return Ok(false);
+        }
+        let temporary = self.temporary_name()?;
+        rustix::fs::mkdirat(&*handle, &temporary, Mode::RWXU).map_err(failed)?;
+        let renamed = self.rename(&temporary, name);
+        if renamed.is_err() {
+            let _ = self.remove_directory(&temporary);
+        }
+        renamed.map(|()| true)
     }
 
     /// Lets its owner, if that is us, write in it until it is finished; needed before anything in
@@ -206,6 +247,7 @@ impl Folder {
         if self.shared.is_root || stat.st_mode & 0o700 == 0o700 {
             return Ok(());
         }
+        self.note()?;
         let mode = Mode::from_raw_mode(stat.st_mode & 0o7777 | 0o700);
         rustix::fs::fchmod(&*handle, mode)
             .map_err(|e| TargetError::io("make it writable", self.path(), e.into()))
@@ -213,6 +255,7 @@ impl Folder {
 
     /// Gives the folder its metadata, when all in it is done. Returned is what could not be set.
     pub fn finish(&self, metadata: &Metadata) -> Result<Vec<TargetError>> {
+        self.note()?;
         let handle = self.handle()?;
         let handle = Handle::Open(&handle);
         Finishing { folder: self, name: None, handle, existing: !self.made }.apply(metadata)
@@ -252,7 +295,7 @@ impl Folder {
         metadata: &Metadata,
     ) -> Result<Vec<TargetError>> {
         self.check_name(name)?;
-        let temporary = self.shared.temporary_name();
+        let temporary = self.temporary_name()?;
         self.create_special(&temporary, name, kind)?;
         let done = self.finish_special(&temporary, name, kind, metadata).and_then(|problems| {
             self.rename(&temporary, name)?;
@@ -317,12 +360,15 @@ impl Folder {
         self.check_name(name)?;
         let place = self.open_place(name, name, Kind::of(&entry.kind))?;
         let handle = Handle::Place(&place);
+        if let Some(kept) = self.keeping() {
+            kept.note(self.path_of(name), &handle)?;
+        }
         Finishing { folder: self, name: Some(name), handle, existing: true }.apply(&entry.metadata)
     }
 
     /// Opens something as a place. A name that got here from elsewhere is seen by its kind, or by
     /// its having another name as well: changing it would change what lies outside.
-    fn open_place(&self, stands_as: &[u8], name: &[u8], kind: Kind) -> Result<File> {
+    pub(super) fn open_place(&self, stands_as: &[u8], name: &[u8], kind: Kind) -> Result<File> {
         let handle = self.handle()?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&*handle, stands_as, flags, Mode::empty());
@@ -347,17 +393,21 @@ impl Folder {
         let link = |name: &[u8]| {
             rustix::fs::linkat(&*from_handle, from_name, &*handle, name, AtFlags::empty())
         };
-        match link(name) {
-            Ok(()) => return Ok(true),
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(self.error("link", name, errno)),
+        // What can be undone is told before it is done, and goes the other way.
+        match self.keeping() {
+            Some(_) => {}
+            None => match link(name) {
+                Ok(()) => return Ok(true),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(self.error("link", name, errno)),
+            },
         }
         let identity = |stat: Option<Stat>| stat.as_ref().map(Identity::of);
         let original = identity(from.raw_stat(from_name)?);
         if original.is_some() && original == identity(self.raw_stat(name)?) {
             return Ok(false);
         }
-        let temporary = self.shared.temporary_name();
+        let temporary = self.temporary_name()?;
         link(&temporary).map_err(|errno| self.error("link", name, errno))?;
         let renamed = self.rename(&temporary, name);
         // Also when it went well: a rename between two names of one inode does nothing.
@@ -367,6 +417,7 @@ impl Folder {
 
     pub(super) fn rename(&self, temporary: &[u8], name: &[u8]) -> Result<()> {
         let handle = self.handle()?;
+        self.keep_replaced(temporary, name)?;
         match rustix::fs::renameat(&*handle, temporary, &*handle, name) {
             Ok(()) => Ok(()),
             Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => Err(self.in_the_way(name)),
@@ -431,6 +482,7 @@ impl Folder {
             made: false,
             slot: Arc::default(),
             default_acl: OnceLock::new(),
+            noted: Mutex::default(),
         })
     }
 }

@@ -29,7 +29,7 @@ pub(super) enum Handle<'a> {
 }
 
 impl Handle<'_> {
-    fn file(&self) -> &File {
+    pub(super) fn file(&self) -> &File {
         match self {
             Self::Open(file) | Self::Place(file) | Self::Named(file, _) => file,
         }
@@ -68,7 +68,7 @@ impl Handle<'_> {
         }
     }
 
-    fn set_mtime(&self, time: Time) -> rustix::io::Result<()> {
+    pub(super) fn set_mtime(&self, time: Time) -> rustix::io::Result<()> {
         let times = Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
             last_modification: Timespec {

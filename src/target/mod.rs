@@ -14,10 +14,12 @@ mod error;
 mod file;
 mod folder;
 mod handles;
+mod journal;
 mod metadata;
 mod removal;
 #[cfg(test)]
 mod tests;
+mod undo;
 mod xattrs;
 
 use std::collections::HashMap;
@@ -26,9 +28,9 @@ use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -36,8 +38,10 @@ pub use difference::{Difference, Found, Kind, MetadataDifference};
 pub use error::{Result, TargetError};
 pub use file::{ExistingFile, NewFile};
 pub use folder::Folder;
+pub use journal::UndoRecord;
 
 use self::handles::Handles;
+use self::undo::Kept;
 use crate::format::tree::Metadata;
 use crate::world::{self, World};
 
@@ -69,6 +73,8 @@ impl Default for TargetOptions {
 #[derive(Debug)]
 pub struct Target {
     root: Arc<Folder>,
+    /// Directories on the way to it, and it, that were missing; the deepest first.
+    made: Vec<PathBuf>,
 }
 
 impl Target {
@@ -81,7 +87,10 @@ impl Target {
         world: &dyn World,
     ) -> Result<Self> {
         let bytes = || root.as_os_str().as_bytes().to_vec();
+        let mut missing = Vec::new();
         if create {
+            let is_missing = |path: &&Path| path.symlink_metadata().is_err();
+            missing = root.ancestors().take_while(is_missing).map(Path::to_owned).collect();
             let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
             made.map_err(|e| TargetError::io("make the target", bytes(), e))?;
         }
@@ -89,21 +98,62 @@ impl Target {
         let opened = rustix::fs::open(root, flags, Mode::empty());
         let file =
             File::from(opened.map_err(|e| TargetError::io("open the target", bytes(), e.into()))?);
-        let shared = Arc::new(Shared {
-            options,
-            is_root: rustix::process::geteuid().is_root(),
-            folders: Handles::new(OPEN_FOLDERS_MAX),
-            files: Handles::new(OPEN_FILES_MAX),
-            stepwise: AtomicBool::new(false),
-            owners_refused: AtomicBool::new(false),
-            attributes_refused: AtomicU8::new(0),
-            temporary_key: world::random(world),
-            temporary_count: AtomicU64::new(0),
-            user_ids: Mutex::default(),
-            group_ids: Mutex::default(),
-        });
+        let shared = Shared::new(options, world::random(world));
         let root = Folder::root(shared, file).map_err(|e| TargetError::io("stat", bytes(), e))?;
-        Ok(Self { root })
+        Ok(Self { root, made: missing })
+    }
+
+    /// The same directory with everything new: all metadata counts, and nothing is kept.
+    fn plain(&self) -> Result<Self> {
+        let failed = |e| TargetError::io("open the target", Vec::new(), e);
+        let shared = Shared::new(TargetOptions::default(), self.root.shared.temporary_key);
+        let file = self.root.handle()?.try_clone().map_err(failed)?;
+        let root = Folder::root(shared, file).map_err(failed)?;
+        Ok(Self { root, made: Vec::new() })
+    }
+
+    /// Keeps from now on whatever is replaced, removed or changed, until [`Target::settle`] or
+    /// [`Target::undo`]. Files are not to be written in place then.
+    pub fn keep(&self) -> Result<()> {
+        let kept = Kept::begin(self.plain()?)?;
+        // It is asked for once; what was kept before stays valid.
+        let _ = self.root.shared.kept.set(kept);
+        Ok(())
+    }
+
+    /// An error if a run that could be undone was cut off here, or is at work. With `clear`, what
+    /// was left to be removed after others is removed.
+    pub fn require_finished(&self, clear: bool) -> Result<()> {
+        match Kept::find(self.plain()?, clear)? {
+            Some(kept) => Err(TargetError::Unfinished { path: kept.name().to_vec() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The run came to a good end: lets go of what was kept.
+    pub fn settle(&self, problem: &mut dyn FnMut(TargetError)) -> Result<()> {
+        self.root.shared.kept.get().map_or(Ok(()), |kept| kept.settle(problem))
+    }
+
+    /// Puts back what this run has changed. What cannot be put back is told to `problem`, and
+    /// false is returned; then [`Target::undo_unfinished`] can try again.
+    pub fn undo(&self, problem: &mut dyn FnMut(TargetError)) -> Result<bool> {
+        let Some(kept) = self.root.shared.kept.get() else { return Ok(false) };
+        let whole = kept.undo(problem)?;
+        if whole {
+            for path in &self.made {
+                // Whoever has put something there wants it.
+                let _ = std::fs::remove_dir(path);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Puts back what a run has changed that was cut off: whether all of it; `None` if there was
+    /// no such run.
+    pub fn undo_unfinished(&self, problem: &mut dyn FnMut(TargetError)) -> Result<Option<bool>> {
+        let kept = Kept::find(self.plain()?, true)?;
+        kept.map(|kept| kept.undo(problem)).transpose()
     }
 
     /// The target itself.
@@ -152,6 +202,8 @@ struct Shared {
     temporary_count: AtomicU64,
     user_ids: Mutex<Names>,
     group_ids: Mutex<Names>,
+    /// Set when the run can be undone.
+    kept: OnceLock<Kept>,
 }
 
 impl fmt::Debug for Shared {
@@ -163,6 +215,23 @@ impl fmt::Debug for Shared {
 type Names = HashMap<Arc<[u8]>, Option<u32>>;
 
 impl Shared {
+    fn new(options: TargetOptions, temporary_key: [u8; 32]) -> Arc<Self> {
+        Arc::new(Self {
+            options,
+            is_root: rustix::process::geteuid().is_root(),
+            folders: Handles::new(OPEN_FOLDERS_MAX),
+            files: Handles::new(OPEN_FILES_MAX),
+            stepwise: AtomicBool::new(false),
+            owners_refused: AtomicBool::new(false),
+            attributes_refused: AtomicU8::new(0),
+            temporary_key,
+            temporary_count: AtomicU64::new(0),
+            user_ids: Mutex::default(),
+            group_ids: Mutex::default(),
+            kept: OnceLock::new(),
+        })
+    }
+
     /// What the names of this run's temporary files begin with.
     fn temporary_prefix(&self) -> String {
         let run = blake3::keyed_hash(&self.temporary_key, b"run").to_hex();

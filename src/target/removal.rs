@@ -28,7 +28,7 @@ impl Folder {
         Ok(names)
     }
 
-    fn each_name(&self, each: &mut dyn FnMut(&[u8], FileType)) -> Result<()> {
+    pub(super) fn each_name(&self, each: &mut dyn FnMut(&[u8], FileType)) -> Result<()> {
         let failed = |errno| self.error("list", b"", errno);
         let listing = Dir::read_from(&*self.handle()?).map_err(failed)?;
         for entry in listing {
@@ -42,8 +42,16 @@ impl Folder {
     }
 
     /// Removes a name that is no directory; one that is not there is fine.
-    pub fn unlink(&self, name: &[u8]) -> Result<()> {
+    pub fn unlink(self: &Arc<Self>, name: &[u8]) -> Result<()> {
         self.check_name(name)?;
+        if self.keeping().is_some() {
+            return match self.raw_stat(name)? {
+                Some(stat) if Kind::of_mode(stat.st_mode) == Kind::Directory => {
+                    Err(self.in_the_way(name))
+                }
+                _ => self.remove_kept(name).map(drop),
+            };
+        }
         match rustix::fs::unlinkat(&*self.handle()?, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(Errno::ISDIR) => Err(self.in_the_way(name)),
@@ -51,7 +59,7 @@ impl Folder {
         }
     }
 
-    fn remove_directory(&self, name: &[u8]) -> Result<()> {
+    pub(super) fn remove_directory(&self, name: &[u8]) -> Result<()> {
         match rustix::fs::unlinkat(&*self.handle()?, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.error("remove", name, errno)),
@@ -66,6 +74,9 @@ impl Folder {
         name: &[u8],
         problem: &mut dyn FnMut(TargetError),
     ) -> Result<u64> {
+        if self.keeping().is_some() {
+            return self.remove_kept(name);
+        }
         match self.raw_stat(name)? {
             None => return Ok(0),
             Some(stat) if Kind::of_mode(stat.st_mode) != Kind::Directory => {

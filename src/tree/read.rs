@@ -68,13 +68,7 @@ impl TreeReader {
 
     /// The list that a chunk holds; `len` and `depth` are what its reference says of it.
     pub fn list(&self, id: &ChunkId, len: u64, depth: u8) -> Result<Refs, TreeError> {
-        let list = self.read(id, |bytes| Refs::decode_chunk(bytes, depth))?;
-        match list.len() == len {
-            true => Ok(list),
-            false => {
-                Err(TreeError::Format { id: *id, source: FormatError::Bad("length of a list") })
-            }
-        }
+        self.read(id, |bytes| Refs::decode_chunk(bytes, depth, len))
     }
 
     /// The entries that one chunk of a listing holds; they come after `previous` in it.

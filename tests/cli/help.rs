@@ -24,6 +24,7 @@ fn guides_and_help_of_commands() {
         "keys",
         "repair",
         "environment",
+        "config",
         "exit-codes",
         "json",
     ] {

@@ -64,6 +64,20 @@ fn the_second_one_ends_it_at_once() {
     dir.run(["check", "--read-data"]).ok();
 }
 
+/// At this limit what is read before the signal would take hours to write.
+#[test]
+fn a_limit_is_not_waited_for() {
+    let dir = Dir::with_repository();
+    let mut child = begin(&dir, &["backup", "--stdin", "x", "--limit-upload", "1K"]);
+    let mut noise = vec![0; 20 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    child.stdin.take().unwrap().write_all(&noise).unwrap();
+    send(&child, Signal::INT);
+    let (code, said) = ended(child);
+    assert_eq!(code, Some(130), "{said}");
+    dir.run(["check"]).ok();
+}
+
 #[test]
 fn programs_are_told_how_far_it_is() {
     let dir = Dir::with_repository();

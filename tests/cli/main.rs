@@ -3,6 +3,7 @@
 
 mod backup;
 mod check;
+mod config;
 mod copy;
 mod dir;
 mod errors;
@@ -13,8 +14,10 @@ mod help;
 mod init;
 mod interrupt;
 mod key;
+mod limits;
 mod output;
 mod repair;
 mod restore;
+mod rollback;
 mod snapshots;
 mod tag;

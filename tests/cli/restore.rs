@@ -58,6 +58,7 @@ fn a_dry_run_says_what_would_change() {
             "owners_refused",
             "problems",
             "replaced",
+            "rolled_back",
             "snapshot",
             "type",
             "unchanged",

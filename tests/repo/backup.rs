@@ -122,6 +122,39 @@ fn contents_of_all_sizes_and_kinds_come_back() {
 }
 
 #[test]
+fn a_file_with_several_names_is_read_once() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    let path = |name: &str| source.path().join(name);
+    fs::create_dir(path("below")).unwrap();
+    for (name, len) in [("large", 3_000_000), ("small", 5_000), ("empty", 0)] {
+        fs::write(path(name), noise(len, len as usize)).unwrap();
+        for other in ["0", "1", "z"] {
+            fs::hard_link(path(name), path(&format!("{name}-{other}"))).unwrap();
+        }
+        fs::hard_link(path(name), path(&format!("below/{name}"))).unwrap();
+    }
+    settle(&repo);
+    let report = run(&repo.repository, &[source.path()]);
+    assert_eq!(report.statistics.bytes_read, 3_005_000);
+    assert_eq!(report.statistics.bytes, 5 * 3_005_000);
+    assert_eq!(report.statistics.files, 15);
+    let all = entries(&repo.repository, &report);
+    for (found, entry) in all.iter().filter(|(_, e)| matches!(e.kind, EntryKind::File { .. })) {
+        let live = Path::new(std::ffi::OsStr::from_bytes(found));
+        assert!(content(&repo.repository, entry) == fs::read(live).unwrap(), "{live:?}");
+        assert_eq!(entry.metadata.links, 5);
+    }
+    let again = run(&repo.reopen(), &[source.path()]);
+    assert_eq!((again.statistics.files_unchanged, again.statistics.bytes_read), (15, 0));
+    // One more name gives all of them another ctime.
+    fs::hard_link(path("large"), path("below/another")).unwrap();
+    let third = run(&repo.reopen(), &[source.path()]);
+    assert_eq!(third.statistics.files_unchanged, 10);
+    assert_eq!(third.statistics.bytes_read, 3_000_000);
+    assert!(third.statistics.bytes_new < TOP, "{}", third.statistics.bytes_new);
+}
+
+#[test]
 fn the_second_run_reads_and_stores_only_what_changed() {
     let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
     let path = |name: &str| source.path().join(name);

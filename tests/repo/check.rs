@@ -149,3 +149,39 @@ fn a_damaged_pack_names_the_files_that_need_it() {
     let one = touched_by.iter().find(|touched| touched.iter().any(|t| t.path == path)).unwrap();
     assert!(one.iter().filter(|touched| touched.path == path).count() == 2, "{one:?}");
 }
+
+/// Without the trailer nobody says which chunks a damaged frame holds, but the index knows them.
+#[test]
+fn a_pack_without_its_trailer_tells_what_a_damaged_frame_touches() {
+    let (storage, repo, source) = filled();
+    let path = source.path().join("d2/file").into_os_string().into_encoded_bytes();
+    let whole = storage.snapshot();
+    let touching = keys(&storage, "packs/").into_iter().filter(|pack| {
+        storage.restore(&whole);
+        let len = storage.stat(pack).unwrap();
+        for offset in [len - 1, 200] {
+            damage(&storage, pack, &Damage::Flip { offset, mask: 1 }).unwrap();
+        }
+        let report = run(&repo.repository, ReadData::All).unwrap();
+        assert!(report.damaged.iter().all(|damaged| damaged.key == *pack), "{report:?}");
+        report.touched.iter().filter(|touched| touched.path == path).count() == 2
+    });
+    assert_eq!(touching.count(), 1);
+}
+
+/// Trees are read in any case, so the pack is named without reading all of them.
+#[test]
+fn a_damaged_tree_names_its_pack() {
+    let (storage, repo, _source) = filled();
+    let whole = storage.snapshot();
+    let mut named = 0;
+    for pack in keys(&storage, "packs/") {
+        storage.restore(&whole);
+        damage(&storage, &pack, &Damage::Flip { offset: 200, mask: 1 }).unwrap();
+        let report = run(&fresh(&repo, &storage).unwrap(), ReadData::None).unwrap();
+        assert!(report.damaged.iter().all(|damaged| damaged.key == pack), "{report:?}");
+        assert_eq!(report.damaged.is_empty(), report.touched.is_empty());
+        named += usize::from(!report.damaged.is_empty());
+    }
+    assert!(named >= 3, "each snapshot has a pack of trees");
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -163,6 +163,40 @@ fn what_grows_and_shrinks_is_read_as_it_was_opened() {
         let live = live.duration_since(std::time::UNIX_EPOCH).unwrap();
         assert_eq!(entry.metadata.mtime.seconds as u64, live.as_secs(), "{name}");
     }
+}
+
+#[test]
+fn another_name_is_read_when_the_first_one_went_or_the_file_changed() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    let path = |name: &str| source.path().join(name);
+    for (file, others) in [("gone-0", ["gone-1", "gone-2"]), ("new-0", ["new-1", "new-2"])] {
+        fs::write(path(file), vec![7u8; 10_000]).unwrap();
+        for other in others {
+            fs::hard_link(path(file), path(other)).unwrap();
+        }
+    }
+    let (gone, new) = (path("gone-0"), path("new-0"));
+    let meddle: Vec<(&str, Meddling)> = vec![
+        ("gone-0", Box::new(move || fs::remove_file(&gone).unwrap())),
+        // The walk has looked at the last name, and no name of the batch is read yet.
+        ("new-2", Box::new(move || fs::write(&new, vec![8u8; 20_000]).unwrap())),
+    ];
+    let report = run(&repo, source.path(), meddle);
+    assert_eq!(problems(&report).len(), 1, "{:?}", problems(&report));
+    assert!(entry(&repo, &report, &path("gone-0")).is_none());
+    for (name, len) in
+        [("gone-1", 10_000), ("gone-2", 10_000), ("new-0", 20_000), ("new-1", 20_000)]
+    {
+        assert_eq!(entry(&repo, &report, &path(name)).unwrap().size(), len, "{name}");
+    }
+    let last = entry(&repo, &report, &path("new-2")).unwrap();
+    let live = fs::metadata(path("new-2")).unwrap();
+    assert_eq!(last.size(), 20_000);
+    let modified = (live.mtime(), live.mtime_nsec());
+    let stored = last.metadata.mtime;
+    assert_eq!((stored.seconds, i64::from(stored.nanoseconds)), modified);
+    // Once of the file whose first name went, and by every name of the other.
+    assert_eq!(report.statistics.bytes_read, 10_000 + 3 * 20_000);
 }
 
 #[test]

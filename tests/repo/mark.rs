@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use holdall::format::frame::ChunkKind;
 use holdall::format::session::Purpose;
-use holdall::format::tree::{Entry, EntryKind, Metadata, Refs};
+use holdall::format::tree::{Entry, EntryKind, Metadata, Refs, Xattr};
 use holdall::id::{ChunkId, SnapshotId};
 use holdall::ops::OpsError;
 use holdall::ops::mark::{Loss, Marks, Need, Stock, Visitor, mark};
@@ -77,8 +77,30 @@ fn every_chunk_is_told_once() {
     assert!(marked < stock.chunk_count() && told.needs.len() as u64 == marked);
 }
 
-/// A chain of directories: in each stand a file before and behind the next one.
+/// A listing of many chunks: what two snapshots have in common is walked once.
+#[test]
+fn a_chunk_of_a_listing_is_walked_once() {
+    let repo = TestRepo::memory();
+    let mut tree: Tree =
+        (0..3_000).map(|n| (format!("d/{n:05}"), noise(n % 7, 10 + n as usize % 50))).collect();
+    let first = commit_tree(&repo.repository, &tree).unwrap();
+    tree.insert("d/01500a".into(), noise(8, 100));
+    let second = commit_tree(&repo.repository, &tree).unwrap();
+    let entries = |records: &[&SnapshotRecord]| {
+        let progress = Silent::default();
+        let (told, ..) = walk_with(&repo.repository, records, &progress);
+        assert!(told.losses.is_empty());
+        progress.count(Counter::Entries)
+    };
+    assert_eq!((entries(&[&first]), entries(&[&second])), (3_001, 3_002));
+    let both = entries(&[&first, &second]);
+    assert!(both > 3_001 && both < 4_000, "{both}");
+}
+
+/// A chain of directories: in each stand a file before and behind the next one. They are so large
+/// that the walk cannot keep all of them.
 fn deep(repository: &Arc<Repository>, depth: usize) -> SnapshotRecord {
+    let xattrs = vec![Xattr { name: b"user.large".to_vec(), value: noise(1, 9_000) }];
     let mut session = Session::begin(repository, Purpose::Backup, None).unwrap();
     let mut below = Refs::default();
     for level in 0..depth {
@@ -102,7 +124,7 @@ fn deep(repository: &Arc<Repository>, depth: usize) -> SnapshotRecord {
         let middle = Entry {
             name: b"m".to_vec(),
             kind: EntryKind::Directory { listing: below },
-            metadata: Metadata::default(),
+            metadata: Metadata { xattrs: xattrs.clone(), ..Metadata::default() },
         };
         for entry in [first, middle, last] {
             listing.push(&entry, &mut session).unwrap();

@@ -175,3 +175,81 @@ fn the_root_may_be_a_link_and_may_be_renamed_under_way() {
     assert_eq!(keys(&storage, ""), ["packs/1f/a", "packs/1f/b"]);
     assert!(place.path().join("moved/packs/1f/b").exists());
 }
+
+/// Set for the process that is watched.
+const WATCHED: &str = "HOLDALL_TESTS_WATCHED_STORAGE";
+
+/// What a put asks of the kernel: nothing is given its name before its content is settled, and no
+/// put returns before the name is, nor before the names of the directories above.
+#[test]
+fn a_put_settles_content_then_name_then_directories() {
+    if let Some(path) = std::env::var_os(WATCHED) {
+        let storage = LocalStorage::open(Path::new(&path)).unwrap();
+        storage.put("packs/1f/first", &[b"content"]).unwrap();
+        storage.put("packs/1f/second", &[b"content"]).unwrap();
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().canonicalize().unwrap().join("repository");
+    LocalStorage::create(&root).unwrap();
+    let log = place.path().join("log");
+    let calls = "trace=mkdir,mkdirat,writev,fsync,fdatasync,rename,renameat,renameat2,linkat";
+    let status = Command::new("strace")
+        .args(["-f", "-qq", "-y", "-e", calls, "-e", "signal=none", "-o"])
+        .arg(&log)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "storage_local::a_put_settles_content_then_name_then_directories"])
+        .env(WATCHED, &root)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .expect("strace is there; tests/run installs it");
+    assert!(status.success());
+    let log = fs::read_to_string(log).unwrap();
+    let root = root.to_str().unwrap();
+    let steps: Vec<String> = log.lines().filter_map(|line| step(line, root)).collect();
+    let first = [
+        "mkdirat packs",
+        "fsync .",
+        "mkdirat packs/1f",
+        "fsync packs",
+        // The directory of temporary files, made by another process.
+        "fsync .",
+        "writev .tmp/*",
+        "fsync .tmp/*",
+        "rename packs/1f/first",
+        "fsync packs/1f",
+    ];
+    let second = ["writev .tmp/*", "fsync .tmp/*", "rename packs/1f/second", "fsync packs/1f"];
+    assert_eq!(steps, [&first[..], &second].concat(), "{log}");
+}
+
+/// A line of the log in short: the call, and what below the root it is about.
+fn step(line: &str, root: &str) -> Option<String> {
+    // `1234  fsync(5</root/packs>) = 0`, and names in another directory behind a comma.
+    let (_, call) = line.split_once(' ')?;
+    let (call, arguments) = call.trim_start().split_once('(')?;
+    let below = |text: &str| {
+        let path = text.split_once('<')?.1.split_once('>')?.0.strip_prefix(root)?;
+        Some(path.trim_start_matches('/').to_owned())
+    };
+    let parts: Vec<&str> = arguments.split(", ").collect();
+    let named = |directory: &str, name: &str| {
+        let name = name.split('"').nth(1)?;
+        Some(format!("{}/{name}", below(directory)?).trim_start_matches('/').to_owned())
+    };
+    Some(match (call, &parts[..]) {
+        ("renameat2", [_, _, directory, name, flags]) if flags.starts_with("RENAME_NOREPLACE") => {
+            format!("rename {}", named(directory, name)?)
+        }
+        ("mkdirat", [directory, name, _]) => format!("mkdirat {}", named(directory, name)?),
+        (call, [first, ..]) => {
+            let path = below(first)?;
+            match path.as_str() {
+                "" => format!("{call} ."),
+                path if path.starts_with(".tmp/") => format!("{call} .tmp/*"),
+                path => format!("{call} {path}"),
+            }
+        }
+        _ => return None,
+    })
+}

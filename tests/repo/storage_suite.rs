@@ -1,9 +1,12 @@
 //! What every storage keeps: one list of checks, run against each of them.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 
-use holdall::storage::{ErrorKind, LocalStorage, MemoryStorage, Result, Storage};
+use holdall::storage::{
+    ErrorKind, Limiter, LocalStorage, MemoryStorage, Result, Storage, ThrottledStorage,
+};
 
 use crate::support::storages::{Crashing, Faulty, Flipping, Last, Recording, Stale, keys, list};
 
@@ -52,6 +55,17 @@ fn local() {
 #[test]
 fn memory() {
     run(|| Arc::new(MemoryStorage::new()));
+}
+
+#[test]
+fn throttled() {
+    run_on_local(|storage| {
+        let limiter = || {
+            let rate = NonZeroU64::new(1 << 30).unwrap();
+            Some(Arc::new(Limiter::new(rate, Arc::new(AtomicBool::new(false)))))
+        };
+        Arc::new(ThrottledStorage::new(storage, limiter(), limiter()))
+    });
 }
 
 #[test]

@@ -180,6 +180,8 @@ pub struct Slot {
     /// The slot key, U.
     pub slot_key: Bytes32,
     pub secret: Bytes32,
+    /// That of `secret`, unless the slot was made wrongly.
+    pub public: Bytes32,
     pub e: Bytes32,
     pub nonce: [u8; 24],
     /// The keys that the pin is made of, the bundle, and the keys that seal what it says.
@@ -198,7 +200,7 @@ impl Slot {
         self.costs.iter().for_each(|cost| head.extend(cost.to_le_bytes()));
         head.extend(self.salt);
         head.extend(&check[..16]);
-        head.extend(public(&self.secret));
+        head.extend(self.public);
         let pin = derive("holdall 1 pin of a slot's keys", &self.pinned.get(8, 0));
         let wrapping = derive("holdall 1 wrapping of a slot's key", &self.slot_key);
         let wrapped = seal(&wrapping, &self.nonce, &head, &[self.secret, pin].concat());

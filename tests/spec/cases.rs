@@ -121,6 +121,7 @@ impl From<PackError> for Class {
             PackError::Object(error) => error.into(),
             PackError::Compress(error) => error.into(),
             PackError::BeyondParity { .. } => Self("bad"),
+            PackError::NoBase(_) => Self("missing"),
             other => panic!("no vector is about this: {other}"),
         }
     }

@@ -4,6 +4,9 @@
 //! store frames as they are, since zstd's output is not the same from release to release; one of
 //! them is compressed, and is only read.
 
+mod aged;
+mod read;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,12 +25,16 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 /// Name, what it shows, and whether its bytes are made again.
-const GOLDEN: [(&str, &str, bool); 5] = [
+const GOLDEN: [(&str, &str, bool); 9] = [
     ("empty", "a repository without a snapshot", true),
     ("kinds", "every kind of entry, odd names, holes, attributes, a partial outcome", true),
     ("history", "six snapshots, one forgotten, some with notes, and what others left behind", true),
     ("slots", "a password, a key file and a recovery code", true),
     ("large", "lists of lists, large directories, compressed", false),
+    ("deep", "lists three levels deep, listings two, holes at every level, deep nesting", true),
+    ("epochs", "an epoch that ended and one that is open, copies, a pack without segment", true),
+    ("rotated", "two generations of keys, a slot before and after its rotation", true),
+    ("deltas", "a delta frame, its base in another pack and once more in a third", false),
 ];
 
 fn directory(name: &str) -> PathBuf {
@@ -61,6 +68,8 @@ struct Maker {
     repository: Arc<Repository>,
     world: Arc<SeededWorld>,
     manifest: Vec<Value>,
+    /// References in a list and entries in a chunk at most; 0 for what a usual writer does.
+    fan: usize,
 }
 
 impl Maker {
@@ -92,23 +101,28 @@ impl Maker {
         let options = CreateOptions { compression: level, ..CreateOptions::default() };
         let repository =
             Repository::create(storage, world.clone(), environment, &options, &slots, None);
-        Self { repository: Arc::new(repository.unwrap()), world, manifest: Vec::new() }
+        Self { repository: Arc::new(repository.unwrap()), world, manifest: Vec::new(), fan: 0 }
     }
 
     fn refs(&self, session: &mut Session, parts: &[Part]) -> Refs {
-        let mut refs = RefsBuilder::default();
+        let mut leaves = Vec::new();
         for part in parts {
             match part {
-                Part::Hole(len) => refs.push(Ref::Hole { len: *len }, session).unwrap(),
+                Part::Hole(len) => leaves.push(Ref::Hole { len: *len }),
                 Part::Bytes(bytes) => {
                     for chunk in bytes.chunks(5000) {
                         let id = self.repository.keys().data_id(chunk);
                         session.add_data(id, chunk).unwrap();
-                        refs.push(Ref::Chunk { id, len: chunk.len() as u64 }, session).unwrap();
+                        leaves.push(Ref::Chunk { id, len: chunk.len() as u64 });
                     }
                 }
             }
         }
+        if self.fan > 0 {
+            return aged::lists(session, leaves, self.fan);
+        }
+        let mut refs = RefsBuilder::default();
+        leaves.into_iter().for_each(|leaf| refs.push(leaf, session).unwrap());
         refs.finish(session).unwrap()
     }
 
@@ -119,7 +133,7 @@ impl Maker {
         nodes: &BTreeMap<Vec<u8>, (Node, Metadata)>,
         entries: &mut Vec<Value>,
     ) -> Refs {
-        let mut listing = ListingBuilder::default();
+        let mut all = Vec::new();
         for (name, (node, metadata)) in nodes {
             let path = [path, b"/", name].concat();
             let mut said = describe(&path, metadata);
@@ -140,30 +154,18 @@ impl Maker {
                     EntryKind::Directory { listing: self.listing(session, &path, below, entries) }
                 }
                 Node::Other(kind) => {
-                    match kind {
-                        EntryKind::Symlink { target } => {
-                            said["kind"] = "symlink".into();
-                            said["target"] = hex(target).into();
-                        }
-                        EntryKind::Fifo => said["kind"] = "fifo".into(),
-                        EntryKind::Socket => said["kind"] = "socket".into(),
-                        EntryKind::CharDevice { major, minor } => {
-                            said["kind"] = "char-device".into();
-                            said["device-number"] = json!([major, minor]);
-                        }
-                        EntryKind::BlockDevice { major, minor } => {
-                            said["kind"] = "block-device".into();
-                            said["device-number"] = json!([major, minor]);
-                        }
-                        _ => unreachable!("files and directories are nodes of their own"),
-                    }
+                    say_kind(&mut said, kind);
                     kind.clone()
                 }
             };
             entries[place] = said;
-            let entry = Entry { name: name.clone(), kind, metadata: metadata.clone() };
-            listing.push(&entry, session).unwrap();
+            all.push(Entry { name: name.clone(), kind, metadata: metadata.clone() });
         }
+        if self.fan > 0 {
+            return aged::listing(session, &all, self.fan);
+        }
+        let mut listing = ListingBuilder::default();
+        all.iter().for_each(|entry| listing.push(entry, session).unwrap());
         listing.finish(session).unwrap()
     }
 
@@ -179,21 +181,45 @@ impl Maker {
         let root = self.listing(&mut session, b"", tree, &mut entries);
         let record = session.commit(Snapshot { root, ..snapshot }).unwrap();
         if keep {
-            let s = &record.snapshot;
-            self.manifest.push(json!({
-                "id": record.id.to_hex(),
-                "time": [s.time.seconds, s.time.nanoseconds],
-                "host": s.host,
-                "paths": s.paths.iter().map(|p| hex(p)).collect::<Vec<_>>(),
-                "tags": s.tags,
-                "description": s.description,
-                "pinned": false,
-                "partial": s.outcome == Outcome::Partial,
-                "problems": s.problems.iter().map(|p| json!([hex(&p.path), p.why])).collect::<Vec<_>>(),
-                "entries": entries,
-            }));
+            self.manifest.push(said_of(&record, entries));
         }
         record
+    }
+}
+
+/// A snapshot as a manifest says it.
+fn said_of(record: &SnapshotRecord, entries: Vec<Value>) -> Value {
+    let s = &record.snapshot;
+    json!({
+        "id": record.id.to_hex(),
+        "time": [s.time.seconds, s.time.nanoseconds],
+        "host": s.host,
+        "paths": s.paths.iter().map(|p| hex(p)).collect::<Vec<_>>(),
+        "tags": record.tags(),
+        "description": record.description(),
+        "pinned": record.pinned(),
+        "partial": s.outcome == Outcome::Partial,
+        "problems": s.problems.iter().map(|p| json!([hex(&p.path), p.why])).collect::<Vec<_>>(),
+        "entries": entries,
+    })
+}
+
+/// What a manifest says of an entry that is neither a file nor a directory.
+fn say_kind(said: &mut Value, kind: &EntryKind) {
+    let (name, device) = match kind {
+        EntryKind::Symlink { target } => {
+            said["target"] = hex(target).into();
+            ("symlink", None)
+        }
+        EntryKind::Fifo => ("fifo", None),
+        EntryKind::Socket => ("socket", None),
+        EntryKind::CharDevice { major, minor } => ("char-device", Some((major, minor))),
+        EntryKind::BlockDevice { major, minor } => ("block-device", Some((major, minor))),
+        EntryKind::File { .. } | EntryKind::Directory { .. } => unreachable!("said elsewhere"),
+    };
+    said["kind"] = name.into();
+    if let Some((major, minor)) = device {
+        said["device-number"] = json!([major, minor]);
     }
 }
 
@@ -465,8 +491,12 @@ fn make(name: &str, what: &str, storage: Arc<dyn Storage>) -> Value {
     let level = if name == "large" { 3 } else { 0 };
     // Each has ids and keys of its own.
     let seed = 42 + names().position(|other| other == name).unwrap() as u64;
-    let mut maker = Maker::new(storage, cache.path(), seed, level, secrets);
+    let mut maker = Maker::new(storage.clone(), cache.path(), seed, level, secrets);
     match name {
+        "deep" => aged::deep(&mut maker),
+        "epochs" => aged::epochs(&mut maker),
+        "rotated" => aged::rotated(&mut maker, storage, &secrets[0]),
+        "deltas" => aged::deltas(&mut maker),
         "kinds" => kinds(&mut maker),
         "history" => history(&mut maker),
         "large" => large(&mut maker),

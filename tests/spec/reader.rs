@@ -488,6 +488,14 @@ struct Slot<'a> {
 
 const SLOT_LEN_MAX: u64 = 65536;
 const SLOTS_MAX: usize = 256;
+const ARGON2_WORK_KIB_MAX: u64 = 67108864;
+
+impl Slot<'_> {
+    /// Of one derivation; costs were checked when the slot was decoded.
+    fn work(&self) -> u64 {
+        u64::from(self.costs[0]) * u64::from(self.costs[1])
+    }
+}
 
 fn decode_slot<'a>(object: &'a [u8], repository: &Id) -> Result<Slot<'a>> {
     if object.len() as u64 > SLOT_LEN_MAX {
@@ -581,8 +589,6 @@ fn open_slot(slot: &Slot, key: &Id) -> Result<KeyRing> {
     let plain = open(&wrapping, &slot.wrap_nonce, slot.head, slot.wrapped)?;
     let mut input = Input::new(&plain);
     let (secret, pin): (Id, Id) = (input.array()?, input.array()?);
-    // The head is authenticated, so a public key that is not that of `secret` was put there by
-    // whoever made the slot. The specification does not say what then; it is refused here.
     let public = x25519_dalek::x25519(secret, x25519_dalek::X25519_BASEPOINT_BYTES);
     ensure(public == slot.public, "public key of a slot")?;
     let ring = KeyRing::decode(&open_sealed_to(&secret, slot.head, slot.bundle)?)?;
@@ -1949,54 +1955,72 @@ impl Repository {
     }
 }
 
-/// Tries the secret on each slot of its kind. Of several objects with the id of the slot that
-/// opens, the one with the most keys is taken.
+/// Tries the secret on the slots of its kind, the cheapest first. Of several objects with the head
+/// of the slot that opens, the one with the most keys is taken.
 fn unlock(
     storage: &Storage,
     repository: &Id,
     secret: &SecretBytes,
     faults: &mut BTreeMap<String, Failure>,
 ) -> Result<KeyRing> {
-    let mut best: Option<(Id, Vec<u8>, Id, KeyRing)> = None;
+    let names = storage.list("keys", &["slot"])?;
+    let mut untried = names.len().saturating_sub(SLOTS_MAX);
+    let mut objects = Vec::new();
+    for (name, _) in names.into_iter().take(SLOTS_MAX) {
+        match storage.get(&name, SLOT_LEN_MAX) {
+            Err(Failure::Missing(_)) => {}
+            other => objects.push((name, other)),
+        }
+    }
     let mut refused = None;
-    let mut tried = 0;
-    for (name, _) in storage.list("keys", &["slot"])? {
-        let object = match storage.get(&name, SLOT_LEN_MAX) {
-            Err(Failure::Missing(_)) => continue,
-            other => other,
-        };
-        let slot = object.as_ref().map_err(Clone::clone).and_then(|o| decode_slot(o, repository));
-        let opened = slot.and_then(|slot| {
-            let other = best.as_ref().is_some_and(|(id, ..)| *id != slot.id);
-            if slot.kind != secret.kind() || other || tried >= SLOTS_MAX {
-                return Ok(None);
-            }
-            let key = match &best {
-                Some((_, head, key, _)) if head == slot.head => *key, // so is its slot key
-                _ => {
-                    tried += 1;
-                    slot_key(&slot, secret)?
-                }
-            };
-            Ok(Some((slot.id, slot.head.to_vec(), key, open_slot(&slot, &key)?)))
-        });
-        match opened {
-            Ok(Some(new)) => {
-                if best.as_ref().is_none_or(|best| best.3.keys.len() < new.3.keys.len()) {
-                    best = Some(new);
-                }
-            }
-            Ok(None) | Err(Failure::WrongSecret(_)) => {}
+    let mut slots = Vec::new();
+    for (name, object) in &objects {
+        match object.as_ref().map_err(Clone::clone).and_then(|o| decode_slot(o, repository)) {
+            Ok(slot) if slot.kind == secret.kind() => slots.push((name, slot)),
+            Ok(_) => {}
             Err(failure) => {
-                faults.insert(name, failure.clone());
+                faults.insert(name.clone(), failure.clone());
                 refused = Some(failure);
             }
         }
     }
+    // Those of one head stay beside each other: they are derived once.
+    slots.sort_by_key(|(_, slot)| (slot.work(), slot.head));
+    let mut work_left = ARGON2_WORK_KIB_MAX;
+    let mut best: Option<KeyRing> = None;
+    for copies in slots.chunk_by(|(_, one), (_, other)| one.head == other.head) {
+        let Some((_, first)) = copies.first() else { continue };
+        let Some(left) = work_left.checked_sub(first.work()) else {
+            untried += copies.len();
+            continue;
+        };
+        work_left = left;
+        let key = slot_key(first, secret)?;
+        for (name, slot) in copies {
+            match open_slot(slot, &key) {
+                Ok(new) => {
+                    if best.as_ref().is_none_or(|best| best.keys.len() < new.keys.len()) {
+                        best = Some(new);
+                    }
+                }
+                Err(Failure::WrongSecret(_)) => {}
+                Err(failure) => {
+                    faults.insert(name.to_string(), failure.clone());
+                    refused = Some(failure);
+                }
+            }
+        }
+        if best.is_some() {
+            break;
+        }
+    }
     match (best, refused) {
-        (Some((_, _, _, ring)), _) => Ok(ring),
+        (Some(ring), _) => Ok(ring),
         (None, Some(failure)) => Err(failure),
-        (None, None) => Err(Failure::WrongSecret("no slot opens with this secret".into())),
+        (None, None) => {
+            let left = format!("no slot opens with this secret; {untried} were not tried");
+            Err(Failure::WrongSecret(left))
+        }
     }
 }
 
@@ -2170,7 +2194,18 @@ fn frames_vector(shared: &Value, case: &Value) -> Outcome {
     let (frame, family) = (bytes(case, "frame")?, array(case, "family")?);
     let (header, plain) = unseal_frame(&ring_of(shared)?, &family, &frame)?;
     let body = decode_frame_body(&plain)?;
-    let base = body.base.and_then(|id| bytes(&case["bases"], &hex(&id)).ok());
+    let stored = |id| bytes(&case["base_frames"], &hex(id)).ok();
+    let base = match body.base {
+        Some(id) if let Ok(chunks) = bytes(&case["bases"], &hex(&id)) => Some(chunks),
+        Some(id) if let Some(frame) = stored(&id) => {
+            let (base, plain) = unseal_frame(&ring_of(shared)?, &family, &frame)?;
+            ensure(base.id == id && base.kind == header.kind, "id or kind of a base")?;
+            let base = decode_frame_body(&plain)?;
+            ensure(base.codec != 2, "a base that is a delta itself")?;
+            Some(base.chunks(None)?)
+        }
+        _ => None,
+    };
     let lens = body.lens.clone();
     let decoded = body.chunks(base.as_deref())?;
     let mut input = Input::new(&decoded);
@@ -2291,7 +2326,12 @@ fn trees_vector(list: &str, case: &Value) -> Outcome {
             let previous = bytes(case, "previous").ok();
             decode_entries(&chunk, previous.as_deref())?.iter().map(entry_json).collect()
         }
-        "lists" => list_json(&decode_list_chunk(&chunk, number(case, "depth")? as u8, true)?),
+        "lists" => {
+            let found = decode_list_chunk(&chunk, number(case, "depth")? as u8, true)?;
+            let same = string(case, "len").is_ok_and(|len| len == found.len().to_string());
+            ensure(same, "sum of a list")?;
+            list_json(&found)
+        }
         _ => return Ok(None),
     }))
 }
@@ -2361,7 +2401,7 @@ fn sessions_vector(list: &str, case: &Value) -> Outcome {
     let payload = bytes(case, "hex")?;
     let mut input = Input::new(&payload);
     Ok(Some(match list {
-        "sessions" => {
+        "sessions" | "fences" => {
             let session = decode_session(&payload)?;
             json!({
                 "client": hex(&session.client),

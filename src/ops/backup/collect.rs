@@ -2,7 +2,7 @@
 //! built from what comes.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -10,12 +10,11 @@ use super::read::{Block, Job, Piece, ReadFile, Reader, ToRead};
 use super::walk::Walk;
 use super::{BackupOptions, Input, Problems, paths, stream};
 use crate::chunker::Chunker;
-use crate::crypto::KeyRing;
 use crate::format::snapshot::Statistics;
 use crate::format::tree::{Entry, EntryKind, Metadata, Ref, Refs};
 use crate::id::ChunkId;
 use crate::ops::OpsError;
-use crate::progress::{Problem, Progress};
+use crate::progress::{Counter, Problem, Progress};
 use crate::repo::{Presence, RepoError, Repository, SnapshotRecord};
 use crate::tree::{ChunkSink, ListingBuilder, RefsBuilder};
 use crate::world::Time;
@@ -33,6 +32,8 @@ pub(super) enum Item {
     Read(Box<ToRead>),
     /// A file that was read.
     File(Box<ReadFile>),
+    /// Another name of a file that came before, or a file that grew large meanwhile.
+    Late(Box<ToRead>),
 }
 
 /// Work for the collecting thread, in the order of the walk.
@@ -55,13 +56,11 @@ pub(super) struct Collected {
 
 /// Builds the snapshot's tree.
 pub(super) struct Collector<'a> {
-    keys: &'a KeyRing,
-    chunker: &'a Chunker,
+    reader: &'a Reader<'a>,
     now: Time,
     levels: Vec<ListingBuilder>,
     statistics: Statistics,
     problems: &'a Mutex<Problems>,
-    progress: &'a dyn Progress,
 }
 
 /// So many pieces of work wait for the collecting thread.
@@ -84,18 +83,18 @@ pub(super) fn collect(
     let keys = repository.keys();
     let gear = keys.gear_table().map_err(RepoError::from)?;
     let chunker = Chunker::new(gear, repository.config().chunker);
+    let threads = repository.environment().threads.max(1);
+    let reader = Reader::new(&chunker, keys, progress, threads);
     let problems = Mutex::new(Problems::default());
     let mut collector = Collector {
-        keys,
-        chunker: &chunker,
+        reader: &reader,
         now: repository.world().now(),
         levels: vec![ListingBuilder::default()],
         statistics: Statistics::default(),
         problems: &problems,
-        progress,
     };
     let paths = match input {
-        Input::Stream(stream) => return stream::read(collector, sink, stream, progress),
+        Input::Stream(stream) => return stream::read(collector, sink, stream, &reader),
         Input::Paths(paths) => paths,
     };
     let (tree, failed) = paths::tree(paths);
@@ -109,10 +108,8 @@ pub(super) fn collect(
     for error in failed {
         collector.problem(Problem::at(error.path(), &error));
     }
-    let threads = repository.environment().threads.max(1);
     let (jobs, jobs_in) = bounded(threads);
     let (work, work_in) = bounded(WORK_WAITING);
-    let reader = Reader { chunker: &chunker, keys, progress };
     let walk = Walk::new(repository, options, parent, presence, &problems, progress, jobs, work);
     let walked = std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -159,36 +156,31 @@ pub(super) fn batch(items: Vec<Item>) -> (Job, Work) {
 }
 
 impl Collector<'_> {
-    pub fn chunker(&self) -> &Chunker {
-        self.chunker
-    }
-
-    pub fn keys(&self) -> &KeyRing {
-        self.keys
-    }
-
     pub fn now(&self) -> Time {
         self.now
     }
 
     fn problem(&self, problem: Problem) {
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        problems.add(self.progress, problem);
+        problems.add(self.reader.progress, problem);
     }
 
     fn take_all(&mut self, work: Receiver<Work>, sink: &mut dyn ChunkSink) -> Result<(), OpsError> {
-        for work in work {
-            match work {
-                Work::Items(items) => self.items(items, &[], sink)?,
-                // The reading thread always answers, unless it panicked.
-                Work::Batch(done) => {
-                    let (buffer, items) = done.recv().map_err(|_| OpsError::Cancelled)?;
-                    self.items(items, &buffer, sink)?;
-                }
-                Work::Large(blocks) => self.large(&blocks, sink)?,
+        work.into_iter().try_for_each(|work| self.take(work, sink))
+    }
+
+    fn take(&mut self, work: Work, sink: &mut dyn ChunkSink) -> Result<(), OpsError> {
+        match work {
+            Work::Items(items) => self.items(items, &[], sink),
+            // The reading thread always answers, unless it panicked.
+            Work::Batch(done) => {
+                let (buffer, items) = done.recv().map_err(|_| OpsError::Cancelled)?;
+                self.items(items, &buffer, sink)?;
+                self.reader.give_back(buffer);
+                Ok(())
             }
+            Work::Large(blocks) => self.large(&blocks, sink),
         }
-        Ok(())
     }
 
     fn items(
@@ -213,6 +205,7 @@ impl Collector<'_> {
                     }
                     self.file(*file, refs, sink)?;
                 }
+                Item::Late(file) => self.late(*file, sink)?,
                 Item::Read(file) => unreachable!("{:?} went past the readers", file.name),
             }
         }
@@ -227,7 +220,10 @@ impl Collector<'_> {
         let mut refs = RefsBuilder::default();
         for block in blocks {
             match block {
-                Block::Pieces(buffer, pieces) => add(pieces, &buffer, &mut refs, sink)?,
+                Block::Pieces(buffer, pieces) => {
+                    add(pieces, &buffer, &mut refs, sink)?;
+                    self.reader.give_back(buffer);
+                }
                 Block::Again => refs = RefsBuilder::default(),
                 Block::End(file) => return self.file(*file, refs, sink),
             }
@@ -253,14 +249,45 @@ impl Collector<'_> {
             self.problem(Problem::at(path(), why));
         }
         let content = refs.finish(sink)?;
+        if let Some(shared) = read.file.shared.as_ref().filter(|_| !read.unstable) {
+            // The first of the names that were read stays.
+            let _ = shared.set((read.file.stat, content.clone()));
+        }
+        self.content(read.file, content, read.unstable, sink)
+    }
+
+    /// A file that no reading thread has read: another name of one that was, unless what came of
+    /// that one is not known or not true any more.
+    fn late(&mut self, file: ToRead, sink: &mut dyn ChunkSink) -> Result<(), OpsError> {
+        let first = file.shared.as_deref().and_then(OnceLock::get);
+        if let Some((_, content)) = first.filter(|(stat, _)| *stat == file.stat) {
+            let content = content.clone();
+            self.reader.progress.add(Counter::Bytes, content.len());
+            return self.content(file, content, false, sink);
+        }
+        let reader = self.reader;
+        std::thread::scope(|scope| {
+            let (job, work) = large(file);
+            scope.spawn(|| reader.job(job));
+            self.take(work, sink)
+        })
+    }
+
+    fn content(
+        &mut self,
+        file: ToRead,
+        content: Refs,
+        unstable: bool,
+        sink: &mut dyn ChunkSink,
+    ) -> Result<(), OpsError> {
         self.statistics.files += 1;
         self.statistics.bytes += content.len();
-        let mut metadata = read.file.metadata;
-        if !read.file.stat.is_settled(self.now) {
+        let mut metadata = file.metadata;
+        if !file.stat.is_settled(self.now) {
             metadata.ctime = Time::default();
         }
-        let kind = EntryKind::File { content, unstable: read.unstable };
-        self.push(&Entry { name: read.file.name, kind, metadata }, sink)
+        let kind = EntryKind::File { content, unstable };
+        self.push(&Entry { name: file.name, kind, metadata }, sink)
     }
 
     fn push(&mut self, entry: &Entry, sink: &mut dyn ChunkSink) -> Result<(), OpsError> {

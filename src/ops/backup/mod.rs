@@ -5,6 +5,7 @@
 //! new chunks go to the session, lists and listings are built. Every queue between them is short.
 
 mod collect;
+mod links;
 mod paths;
 mod read;
 mod stream;

@@ -3,9 +3,10 @@
 use std::io::Read;
 
 use super::collect::{Collected, Collector};
+use super::read::Reader;
 use crate::format::tree::{Entry, EntryKind, Metadata, Ref, name_is_allowed};
 use crate::ops::OpsError;
-use crate::progress::{Counter, Progress};
+use crate::progress::Counter;
 use crate::tree::{ChunkSink, RefsBuilder};
 
 /// Says whether what was read is all, and good: a command may end with an error after its last
@@ -29,7 +30,7 @@ pub(super) fn read(
     collector: Collector<'_>,
     sink: &mut dyn ChunkSink,
     stream: &mut Stream,
-    progress: &dyn Progress,
+    reader: &Reader<'_>,
 ) -> Result<Collected, OpsError> {
     let failed = |why: String| OpsError::Source { path: stream.name.clone(), why };
     if !name_is_allowed(&stream.name) {
@@ -51,14 +52,14 @@ pub(super) fn read(
         };
         held.truncate(start + count);
         total += count as u64;
-        progress.add(Counter::Bytes, count as u64);
-        if progress.cancelled() {
+        reader.progress.add(Counter::Bytes, count as u64);
+        if reader.progress.cancelled() {
             return Err(OpsError::Cancelled);
         }
         let mut chunks = Vec::new();
-        let done = collector.chunker().cut(&held, count == 0, |chunk| chunks.push(chunk));
+        let done = reader.chunker.cut(&held, count == 0, |chunk| chunks.push(chunk));
         for chunk in chunks {
-            let id = collector.keys().data_id(chunk);
+            let id = reader.keys.data_id(chunk);
             sink.add_data(id, chunk)?;
             refs.push(Ref::Chunk { id, len: chunk.len() as u64 }, sink)?;
         }

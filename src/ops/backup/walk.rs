@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_channel::Sender;
 
 use super::collect::{self, Item, Work};
+use super::links::{Links, Name};
 use super::paths::Node;
-use super::read::{BLOCK_LEN, Job, ToRead};
+use super::read::{Job, LARGE_LEN, ToRead};
 use super::{BackupOptions, Problems};
 use crate::format::snapshot::Statistics;
 use crate::format::tree::{Entry, EntryKind, Metadata, Refs};
@@ -24,8 +25,6 @@ use crate::source::{
 use crate::tree::{Entries, TreeReader};
 use crate::world::Time;
 
-/// Files from this length on are streamed on their own.
-const LARGE_LEN: u64 = BLOCK_LEN as u64 / 2;
 /// A batch is handed on with so many items, or so many bytes to be read.
 const BATCH_ITEMS: usize = 256;
 const BATCH_BYTES: u64 = 512 << 10;
@@ -56,6 +55,7 @@ pub(super) struct Walk<'a> {
     presence: Option<Presence>,
     trees: TreeReader,
     owners: Owners,
+    links: Links,
     now: Time,
     statistics: Statistics,
     problems: &'a Mutex<Problems>,
@@ -91,6 +91,7 @@ impl<'a> Walk<'a> {
             presence,
             trees: TreeReader::new(repository),
             owners: Owners::new(),
+            links: Links::default(),
             now: repository.world().now(),
             statistics: Statistics::default(),
             problems,
@@ -311,13 +312,8 @@ impl<'a> Walk<'a> {
                 Some(level) => level.path.clone(),
                 None => Arc::from(chain.path()),
             };
-            return self.read(ToRead {
-                directory,
-                name: name.to_vec(),
-                parent_path,
-                stat,
-                metadata,
-            });
+            let (name, shared) = (name.to_vec(), None);
+            return self.read(ToRead { directory, name, parent_path, stat, metadata, shared });
         }
         let kind = match stat.kind {
             Kind::Symlink => match directory.read_link(name) {
@@ -526,8 +522,16 @@ impl<'a> Walk<'a> {
         self.batch(item)
     }
 
-    fn read(&mut self, file: ToRead) -> Result<(), OpsError> {
+    fn read(&mut self, mut file: ToRead) -> Result<(), OpsError> {
         self.differs()?;
+        match self.links.name(&file.stat) {
+            Name::Only => {}
+            Name::First(shared) => file.shared = Some(shared),
+            Name::Another(shared) => {
+                file.shared = Some(shared);
+                return self.batch(Item::Late(Box::new(file)));
+            }
+        }
         if file.stat.size >= LARGE_LEN {
             self.flush()?;
             let (job, work) = collect::large(file);

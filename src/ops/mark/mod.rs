@@ -8,8 +8,6 @@ mod walk;
 pub use stock::{Place, Stock, StockedPack};
 pub use walk::mark;
 
-pub(super) use stock::is_outage;
-
 use super::OpsError;
 use crate::format::frame::ChunkKind;
 use crate::id::{ChunkId, SnapshotId};

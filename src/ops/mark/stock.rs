@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::super::OpsError;
+use super::super::{OpsError, is_outage};
 use super::Marks;
 use crate::format::FormatError;
 use crate::format::frame::{ChunkKind, Codec};
@@ -13,7 +13,6 @@ use crate::index::{Chunk, Index, IndexError, PackRow, Refreshed};
 use crate::pack::{PackError, read_trailer};
 use crate::progress::Silent;
 use crate::repo::{RepoError, Repository};
-use crate::storage::ErrorKind;
 
 /// A frame: the place of its pack in `Stock::packs`, and its number there.
 pub type Place = (u32, u16);
@@ -314,14 +313,4 @@ fn learn(
         }
     }
     Ok((unnamed, silent))
-}
-
-/// Whether the storage failed, which says nothing about what lies there.
-pub(in crate::ops) fn is_outage(error: &PackError) -> bool {
-    match error {
-        PackError::Storage(error) => {
-            !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Corrupt)
-        }
-        _ => false,
-    }
 }

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::super::OpsError;
-use super::super::mark::{Loss, Marks, Stock, Visitor, is_outage, mark};
+use super::super::mark::{Loss, Marks, Stock, Visitor, mark};
+use super::super::{OpsError, is_outage};
 use super::usage::Usage;
 use super::{Figures, PruneOptions, PruneReport, fence, repack};
 use crate::format::epoch::{EpochStep, Plan};

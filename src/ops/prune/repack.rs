@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::super::OpsError;
-use super::super::mark::{Place, is_outage};
+use super::super::mark::Place;
+use super::super::{OpsError, is_outage};
 use super::highest_number;
 use super::plan::{Draft, Fate};
 use crate::format::pack::{FrameInfo, PackInfo, pack_key};

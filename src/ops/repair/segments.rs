@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::super::OpsError;
-use super::super::mark::is_outage;
+use super::super::{OpsError, is_outage};
 use super::{How, RepairPlan, Work, segment_key};
 use crate::format::pack::PackInfo;
 use crate::id::{PackId, SegmentId};

@@ -16,10 +16,11 @@ mod filter;
 mod links;
 mod plan;
 mod report;
+mod rollback;
 mod walk;
 mod window;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
@@ -32,6 +33,7 @@ use crate::target::{Target, TargetError, TargetOptions};
 use crate::tree::{TreeError, TreeReader};
 
 pub use report::{Action, Change, Counts, RestoreReport};
+pub use rollback::undo;
 
 use filter::Filter;
 use plan::Plan;
@@ -96,6 +98,9 @@ pub struct RestoreOptions<'a> {
     pub sparse: bool,
     /// Change existing files where they stand, and only where they differ.
     pub in_place: bool,
+    /// All or nothing: if anything does not come, put the target back to what it was before.
+    /// Then no file is changed in place: nothing of it would be left to be put back.
+    pub rollback: bool,
     /// What of the metadata is restored.
     pub metadata: TargetOptions,
     /// Told of every path, when its fate is sealed; in any order, from any thread.
@@ -116,7 +121,7 @@ enum Start {
 /// # Errors
 /// When the target cannot be used, or is full; when the repository cannot be reached; when the
 /// run was cancelled. A single file that cannot be restored is a problem, and no error: what had
-/// its name is untouched, and everything else comes.
+/// its name is untouched, and everything else comes; or nothing does, with `rollback`.
 pub fn restore(
     repository: &Arc<Repository>,
     record: &SnapshotRecord,
@@ -135,15 +140,22 @@ pub fn restore(
     let run = Run::new(repository, record, options, trees, progress);
     let outcome = work(&run, target.as_ref(), start, &parts);
     let owners_refused = target.as_ref().is_some_and(Target::owners_refused);
-    let report = run.end(outcome, owners_refused)?;
-    if let Some(target) = target.filter(|_| !options.dry_run) {
+    let ended = run.end(outcome, owners_refused);
+    let Some(target) = target.filter(|_| !options.dry_run) else { return ended };
+    let ended = ended.and_then(|report| {
         progress.phase("storing", Counter::Bytes, None);
-        target.sync().map_err(|source| OpsError::Target {
-            path: options.target.as_os_str().as_encoded_bytes().to_vec(),
-            source,
-        })?;
+        target.sync().map_err(|source| refused(&options.target, source))?;
+        Ok(report)
+    });
+    match options.rollback {
+        true => rollback::end(&target, ended, progress),
+        false => ended,
     }
-    Ok(report)
+}
+
+/// The target cannot be used.
+fn refused(target: &Path, source: TargetError) -> OpsError {
+    OpsError::Target { path: target.as_os_str().as_encoded_bytes().to_vec(), source }
 }
 
 fn parts(path: &[u8]) -> Vec<&[u8]> {
@@ -174,17 +186,22 @@ fn open_target(
     options: &RestoreOptions<'_>,
 ) -> Result<Option<Target>, OpsError> {
     let create = !options.dry_run;
-    match Target::open(&options.target, create, options.metadata, repository.world()) {
+    let opened = Target::open(&options.target, create, options.metadata, repository.world());
+    let prepared = opened.and_then(|target| {
+        target.require_finished(create)?;
+        if options.rollback && create {
+            target.keep()?;
+        }
+        Ok(target)
+    });
+    match prepared {
         Ok(target) => Ok(Some(target)),
         Err(TargetError::Io { source, .. })
             if options.dry_run && source.kind() == std::io::ErrorKind::NotFound =>
         {
             Ok(None)
         }
-        Err(source) => Err(OpsError::Target {
-            path: options.target.as_os_str().as_encoded_bytes().to_vec(),
-            source,
-        }),
+        Err(source) => Err(refused(&options.target, source)),
     }
 }
 

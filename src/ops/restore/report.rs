@@ -77,6 +77,8 @@ pub struct RestoreReport {
     pub damage: u64,
     /// The system refused to set owners: only root can give files away.
     pub owners_refused: bool,
+    /// Not all of it came, so the target was put back to what it was before the run.
+    pub rolled_back: bool,
 }
 
 /// A run: what all of its parts know and tell.

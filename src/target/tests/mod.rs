@@ -4,6 +4,7 @@ mod kinds;
 mod metadata;
 mod removal;
 mod safety;
+mod undo;
 mod unprivileged;
 mod writing;
 

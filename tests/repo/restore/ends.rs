@@ -15,8 +15,8 @@ fn temporaries(root: &Path) -> usize {
 }
 
 /// Cancels after so many bytes.
-struct Impatient {
-    left: AtomicU64,
+pub(super) struct Impatient {
+    pub(super) left: AtomicU64,
 }
 
 impl Progress for Impatient {
@@ -63,7 +63,7 @@ fn a_cancelled_run_leaves_nothing_half_done() {
 }
 
 /// Runs a test once more with another program in front of it; false if that cannot be.
-fn again(test: &str, place: &Path, program: &str, args: &[&str]) -> bool {
+pub(super) fn again(test: &str, place: &Path, program: &str, args: &[&str]) -> bool {
     let output = Command::new(program)
         .args(args)
         .arg(place.join("tests"))
@@ -83,7 +83,7 @@ fn again(test: &str, place: &Path, program: &str, args: &[&str]) -> bool {
 }
 
 /// A directory with a copy of this program that everybody may run.
-fn place_for_all() -> tempfile::TempDir {
+pub(super) fn place_for_all() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     set_mode(directory.path(), 0o777);
     let program = directory.path().join("tests");
@@ -93,7 +93,7 @@ fn place_for_all() -> tempfile::TempDir {
 }
 
 /// Runs `check` with a small tmpfs, in a mount namespace of its own.
-fn on_a_small_disk(name: &str, check: impl Fn(&Path)) {
+pub(super) fn on_a_small_disk(name: &str, check: impl Fn(&Path)) {
     if let Some(place) = std::env::var_os(PLACE) {
         return check(&Path::new(&place).join("small"));
     }

@@ -4,6 +4,7 @@ mod damage;
 mod delete;
 mod ends;
 mod overwrite;
+mod rollback;
 mod select;
 mod stored;
 mod whole;

@@ -91,6 +91,12 @@ fn make() -> Value {
     refuse("no whole header", "truncated", 6, own, sealed[..35].to_vec());
     refuse("no whole tag", "truncated", 6, own, sealed[..51].to_vec());
     refuse("empty", "truncated", 6, own, vec![]);
+    let (record, mark) = (envelope(3, b"payload"), envelope(4, b"payload"));
+    let (session, fence) = (names[2].as_str(), names[3].as_str());
+    refuse("a session record as the mark on it", "bad", 4, fence, record.object(&keys));
+    refuse("a fence mark as its session record", "bad", 3, session, mark.object(&keys));
+    let posing = Envelope { kind: 4, ..record };
+    refuse("a record that says that it is a mark", "tag", 4, fence, posing.object(&keys));
     let mut remade = |name: &str, class: &str, change: &dyn Fn(&mut Envelope)| {
         let mut envelope = note.clone();
         change(&mut envelope);

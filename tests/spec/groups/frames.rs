@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use holdall::format::frame::ChunkKind;
+use holdall::format::frame::{ChunkKind, Codec, FrameHeader};
 use holdall::id::{FamilyId, FrameId};
-use holdall::pack::{FrameOpener, PackError};
+use holdall::pack::{FrameOpener, OpenedFrame, PackError};
 use serde_json::{Value, json};
 use zstd_safe::{CCtx, CParameter};
 
 use super::{FAMILY, keys, ring, some};
-use crate::by_hand::{Frame, frame_body, varint, with_padding};
+use crate::by_hand::{Frame, Keys, frame_body, varint, with_padding};
 use crate::cases::{Group, Outcome, array, fails, file, gives, hex, unhex};
 
 pub const GROUP: Group = Group {
     file: "frames",
     about: "frames: frame, to be opened with bundle in family; bases are the decoded chunks of \
-            other frames by frame id; the result is its kind, its id, and its chunks. Where \
+            other frames of its kind by frame id, base_frames the stored bytes of what lies where \
+            the index says that the frame with that id is; the result is its kind, its id, and its chunks. Where \
             compressed names a field, another compressor makes other bytes of it.",
     make,
     run,
@@ -63,7 +64,7 @@ fn make() -> Value {
         let chunks: Vec<String> = chunks.iter().map(hex).collect();
         json!({ "kind": frame.kind, "id": hex(frame.id), "chunks": chunks })
     };
-    let input = |bytes: &[u8]| json!({ "frame": hex(bytes), "family": hex(FAMILY), "bases": {} });
+    let input = |bytes: &[u8]| json!({ "frame": hex(bytes), "family": hex(FAMILY), "bases": {}, "base_frames": {} });
     let raw = frame(1, 0, 1, with_padding(frame_body(&[0], &[3, 5], b"abcdefgh")));
     let bytes = raw.bytes(&keys);
     let small = |name: &str, frame: Frame, chunks: &[&[u8]]| {
@@ -168,25 +169,112 @@ fn make() -> Value {
     };
     length("decompresses to more", text.len() - 1);
     length("decompresses to less", text.len() + 1);
+    cases.extend(with_bases(&keys, &input));
+    cases.extend(more_than_a_frame(&keys, &input));
     file(json!({ "bundle": hex(keys.bundle()) }), [("frames", cases)])
 }
 
-pub fn open(
-    file: &Value,
-    family: [u8; 32],
-    bytes: Vec<u8>,
-    bases: &BTreeMap<String, Vec<u8>>,
-) -> Outcome {
-    let opener = FrameOpener::new(FamilyId(family));
-    let base = |id: &FrameId| bases.get(&id.to_hex()).cloned().ok_or(PackError::NoBase(*id));
-    let opened = opener.open(&ring(file), bytes, base)?;
+/// Delta frames, and what lies where their base should.
+fn with_bases(keys: &Keys, input: &dyn Fn(&[u8]) -> Value) -> Vec<Value> {
+    let (text, kind) = (b"the same again and again, ".repeat(60), 1);
+    let changed = [&text[..700], b"changed", &text[700..]].concat();
+    let whole =
+        |kind, number| frame(kind, 0, number, with_padding(frame_body(&[0], &[text.len()], &text)));
+    let delta = |number, base: &Frame, prefix: &[u8], plain: &[u8]| {
+        let codec = [&[2][..], &base.id].concat();
+        let body = frame_body(&codec, &[plain.len()], &compressed(plain, Some(prefix)));
+        frame(kind, 0, number, with_padding(body))
+    };
+    let base = whole(kind, 10);
+    let first = delta(11, &base, &text, &changed);
+    let second = delta(12, &first, &changed, &text);
+    let based = |frame: &Frame, id: [u8; 24], there: &Frame| {
+        let mut input = input(&frame.bytes(keys));
+        input["base_frames"] = json!({ hex(id): hex(there.bytes(keys)) });
+        input
+    };
+    let said = json!({ "kind": kind, "id": hex(first.id), "chunks": [hex(&changed)] });
+    let mut of_delta = based(&second, first.id, &first);
+    of_delta["base_frames"][hex(base.id)] = hex(base.bytes(keys)).into();
+    let mut unsealed = based(&first, base.id, &base);
+    let mut flipped = base.bytes(keys);
+    *flipped.last_mut().unwrap() ^= 1;
+    unsealed["base_frames"][hex(base.id)] = hex(flipped).into();
+    let mut cases = vec![
+        gives("delta of a stored frame", based(&first, base.id, &base), said),
+        fails("delta of a delta", "bad", of_delta),
+        fails("a base that is not given", "missing", input(&first.bytes(keys))),
+        fails("a base of another kind", "bad", based(&first, base.id, &whole(2, 10))),
+        fails(
+            "another frame in the place of the base",
+            "bad",
+            based(&first, base.id, &whole(1, 13)),
+        ),
+        fails("a base that does not open", "tag", unsealed),
+    ];
+    for case in &mut cases {
+        case["compressed"] = json!(["frame", "base_frames"]);
+    }
+    cases
+}
+
+/// What libraries take for compressed data, and what is more than one frame.
+fn more_than_a_frame(keys: &Keys, input: &dyn Fn(&[u8]) -> Value) -> Vec<Value> {
+    let text = b"the same again and again, ".repeat(60);
+    let (whole, none) = (compressed(&text, None), compressed(b"", None));
+    let (front, back) = (compressed(&text[..500], None), compressed(&text[500..], None));
+    let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
+    let case = |(name, stored): (&str, Vec<u8>)| {
+        let frame = frame(1, 0, 14, with_padding(frame_body(&[1], &[text.len()], &stored)));
+        let mut case = fails(name, "bad", input(&frame.bytes(keys)));
+        case["compressed"] = json!(["frame"]);
+        case
+    };
+    let ways = [
+        ("two zstd frames", [front, back].concat()),
+        ("an empty zstd frame follows", [&whole[..], &none].concat()),
+        ("an empty zstd frame before", [&none[..], &whole].concat()),
+        ("a skippable frame follows", [&whole[..], &skippable].concat()),
+        ("a skippable frame before", [&skippable[..], &whole].concat()),
+        ("a byte follows the zstd frame", [&whole[..], &[0]].concat()),
+        ("half a zstd frame", whole[..whole.len() / 2].to_vec()),
+    ];
+    ways.into_iter().map(case).collect()
+}
+
+/// Bases by id: decoded chunks, and stored frames.
+#[derive(Default)]
+pub struct Bases {
+    decoded: BTreeMap<String, Vec<u8>>,
+    stored: BTreeMap<String, Vec<u8>>,
+}
+
+pub fn open(file: &Value, family: [u8; 32], bytes: Vec<u8>, bases: &Bases) -> Outcome {
+    let (opener, ring) = (FrameOpener::new(FamilyId(family)), ring(file));
+    let kind = FrameHeader::decode(&bytes)?.0.kind;
+    let base =
+        |id: &FrameId| match (bases.decoded.get(&id.to_hex()), bases.stored.get(&id.to_hex())) {
+            (Some(plain), _) => Ok(OpenedFrame {
+                id: *id,
+                kind,
+                codec: Codec::Raw,
+                plain: plain.clone(),
+                chunk_lens: vec![],
+            }),
+            (None, Some(bytes)) => opener.open_base(&ring, bytes.clone()),
+            (None, None) => Err(PackError::NoBase(*id)),
+        };
+    let opened = opener.open(&ring, bytes, base)?;
     let chunks: Vec<String> = opened.chunks().map(hex).collect();
     let kind = if opened.kind == ChunkKind::Data { 1 } else { 2 };
     Ok(json!({ "kind": kind, "id": opened.id.to_hex(), "chunks": chunks }))
 }
 
 fn run(file: &Value, _: &str, case: &Value) -> Outcome {
-    let bases = case["bases"].as_object().unwrap();
-    let bases = bases.iter().map(|(id, plain)| (id.clone(), unhex(plain))).collect();
+    let by_id = |field: &str| {
+        let bases = case[field].as_object().unwrap();
+        bases.iter().map(|(id, bytes)| (id.clone(), unhex(bytes))).collect()
+    };
+    let bases = Bases { decoded: by_id("bases"), stored: by_id("base_frames") };
     open(file, array(&case["family"]), unhex(&case["frame"]), &bases)
 }

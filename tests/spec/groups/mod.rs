@@ -42,6 +42,8 @@ fn some<const N: usize>(seed: u64) -> [u8; N] {
     bytes
 }
 
+pub use frames::compressed;
+
 const REPOSITORY: [u8; 32] = [0x52; 32];
 const FAMILY: [u8; 32] = [0x46; 32];
 

@@ -10,8 +10,12 @@ use super::time;
 use crate::by_hand::varint;
 use crate::cases::{Group, Outcome, bytes, fails, file, gives, good, hex, unhex};
 
-pub const GROUP: Group =
-    Group { file: "sessions", about: "sessions, plans, sweeps: hex is a payload.", make, run };
+pub const GROUP: Group = Group {
+    file: "sessions",
+    about: "sessions, fences, plans, sweeps: hex is a payload.",
+    make,
+    run,
+};
 
 fn session(purpose: Purpose) -> Session {
     Session {
@@ -49,6 +53,7 @@ fn make() -> Value {
         json!({}),
         [
             ("sessions", sessions),
+            ("fences", fences()),
             (
                 "plans",
                 vec![
@@ -83,11 +88,43 @@ fn make() -> Value {
     )
 }
 
+/// Marks are about who fenced, in the form of a session record.
+fn fences() -> Vec<Value> {
+    let written = session(Purpose::Repack).encode();
+    let end = written.len();
+    let host = |host: &[u8]| [&written[..16], host, &written[21..]].concat();
+    let at_time = |time: &[u8]| [&written[..22], time, &[3]].concat();
+    let seconds = [0x80, 0xc0, 0xd5, 0xb4, 0x0d];
+    let case = |name: &str, class: &str, payload: &[u8]| fails(name, class, bytes(payload));
+    vec![
+        good("a mark", bytes(&written)),
+        good("bytes behind the fields", bytes([&written[..], &[0; 40]].concat())),
+        good("at another time", bytes(at_time(&[&seconds[..], &[7]].concat()))),
+        case("nothing", "truncated", b""),
+        case("cut in the client", "truncated", &written[..15]),
+        case("cut in the host", "truncated", &written[..19]),
+        case("cut before the purpose", "truncated", &written[..end - 1]),
+        case("a host that is no UTF-8", "bad", &host(b"\x02\xff\xfe")),
+        case("a host over the limit", "too-large", &host(&varint(65_537))),
+        case(
+            "nanoseconds over the limit",
+            "too-large",
+            &at_time(&[&seconds[..], &varint(1_000_000_000)].concat()),
+        ),
+        case(
+            "seconds with a byte too many",
+            "bad",
+            &at_time(&[&seconds[..4], &[0x8d, 0, 7]].concat()),
+        ),
+        case("a purpose that is not known", "bad", &[&written[..end - 1], &[5]].concat()),
+    ]
+}
+
 fn run(_: &Value, list: &str, case: &Value) -> Outcome {
     let payload = unhex(&case["hex"]);
     let packs = |ids: &[PackId]| ids.iter().map(PackId::to_hex).collect::<Vec<_>>();
     Ok(match list {
-        "sessions" => {
+        "sessions" | "fences" => {
             let s = Session::decode(&payload)?;
             json!({
                 "client": s.client.to_hex(), "host": s.host, "process": s.process,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{REPOSITORY, keys, some, time};
-use crate::by_hand::{Keys, Slot, derive};
+use crate::by_hand::{Keys, Slot, derive, public};
 use crate::cases::{Class, Group, Outcome, array, bytes, fails, file, gives, good, hex, unhex};
 
 pub const GROUP: Group = Group {
@@ -73,6 +73,7 @@ fn make() -> Value {
         salt,
         slot_key,
         secret: some(203),
+        public: public(&some(203)),
         e: some(204),
         nonce: some(205),
         pinned: keys.clone(),
@@ -181,6 +182,11 @@ fn make() -> Value {
                         "keys without purpose 8",
                         "no-key",
                         changed(&|s| s.keys = without_pin.clone()),
+                    ),
+                    fails(
+                        "public key of another secret",
+                        "bad",
+                        changed(&|s| s.public = public(&some(206))),
                     ),
                     fails("pin of somebody else", "tag", changed(&|s| s.pinned = theirs.clone())),
                     fails("slot id changed", "tag", with_byte(44, 0)),
@@ -303,7 +309,8 @@ fn open(file: &Value, case: &Value) -> Outcome {
         return Err(Class("wrong-secret"));
     }
     let head = slot.encode_head();
-    let keys = open_from_slot(&key.unwrap(&slot.wrapped, &head)?, &slot.bundle, &head)?;
+    let secret = key.unwrap(&slot.wrapped, &slot.public, &head)?;
+    let keys = open_from_slot(&secret, &slot.bundle, &head)?;
     let about = match keys.open_about(&slot.encode_bound(), &slot.about) {
         Ok(plain) => {
             let about = SlotAbout::decode(&plain)?;

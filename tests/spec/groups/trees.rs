@@ -12,8 +12,8 @@ use crate::cases::{Group, Outcome, fails, file, good, hex, unhex};
 pub const GROUP: Group = Group {
     file: "trees",
     about: "chunks: hex is an entry chunk; previous is the last name before it in the listing, in \
-            hex, or null. lists: hex is a list chunk, and depth that of the list that is asked \
-            for. In results names, targets and attributes are in hex, and a reference is [len, id] \
+            hex, or null. lists: hex is a list chunk, depth and len those of the reference to it: \
+            the depth that is asked for, and the bytes that it stands for. In results names, targets and attributes are in hex, and a reference is [len, id] \
             or [len, null] for a hole.",
     make,
     run,
@@ -133,9 +133,10 @@ fn make() -> Value {
     let hole = Refs { depth: 0, refs: vec![chunk(1, 5), Ref::Hole { len: 9 }] };
     let directory =
         |listing: &Refs| entries(&[entry(b"d", EntryKind::Directory { listing: listing.clone() })]);
-    let list = |refs: &Refs, depth: u8| json!({ "hex": hex(refs.encode_chunk()), "depth": depth });
-    let list_raw =
-        |content: &[u8], depth: u8| json!({ "hex": hex([b"R", content].concat()), "depth": depth });
+    let list_of = |refs: &Refs, depth: u8, len: u64| json!({ "hex": hex(refs.encode_chunk()), "depth": depth, "len": len.to_string() });
+    let list = |refs: &Refs, depth: u8| list_of(refs, depth, refs.len());
+    let list_raw = |content: &[u8], depth: u8| json!({ "hex": hex([b"R", content].concat()), "depth": depth, "len": "1" });
+    let summed = Refs { depth: 1, refs: vec![chunk(1, 65_536), Ref::Hole { len: 300 }] };
     file(
         json!({}),
         [
@@ -269,6 +270,14 @@ fn make() -> Value {
                         "bad",
                         list(&Refs { depth: 1, refs: vec![chunk(1, 5)] }, 0),
                     ),
+                    fails("a byte less than it stands for", "bad", list_of(&summed, 1, 65_835)),
+                    fails("a byte more than it stands for", "bad", list_of(&summed, 1, 65_837)),
+                    fails("only the chunks", "bad", list_of(&summed, 1, 65_536)),
+                    fails(
+                        "nothing where something is stood for",
+                        "bad",
+                        list_of(&Refs::default(), 0, 1),
+                    ),
                     fails("depth 9", "too-large", list(&Refs { depth: 9, refs: vec![] }, 9)),
                     fails("hole without length", "bad", list_raw(&[0, 1, 1], 0)),
                     fails("a byte follows", "bad", list_raw(&[0, 0, 0], 0)),
@@ -278,8 +287,8 @@ fn make() -> Value {
                         "too-large",
                         list_raw(&[&[0][..], &varint(65_537)].concat(), 0),
                     ),
-                    fails("entries", "magic", json!({ "hex": "450000", "depth": 0 })),
-                    fails("nothing", "truncated", json!({ "hex": "", "depth": 0 })),
+                    fails("entries", "magic", json!({ "hex": "450000", "depth": 0, "len": "0" })),
+                    fails("nothing", "truncated", json!({ "hex": "", "depth": 0, "len": "0" })),
                 ],
             ),
         ],
@@ -290,7 +299,8 @@ fn run(_: &Value, list: &str, case: &Value) -> Outcome {
     let input = unhex(&case["hex"]);
     if list == "lists" {
         let depth = case["depth"].as_u64().unwrap() as u8;
-        return Ok(render_refs(&Refs::decode_chunk(&input, depth)?));
+        let len = case["len"].as_str().unwrap().parse().unwrap();
+        return Ok(render_refs(&Refs::decode_chunk(&input, depth, len)?));
     }
     let previous = case["previous"].is_string().then(|| unhex(&case["previous"]));
     let entries = decode_entries(&input, previous.as_deref())?;

@@ -115,7 +115,7 @@ fn in_place(
     metadata: &Metadata,
     content: &Refs,
 ) -> Result<Option<(ExistingFile, NewFile)>, TargetError> {
-    if !run.options.in_place || folder.is_new() {
+    if !run.options.in_place || run.options.rollback || folder.is_new() {
         return Ok(None);
     }
     let Some(existing) = standing_file(folder, name)? else { return Ok(None) };
