@@ -113,13 +113,21 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<Exit> {
     Ok(if report.is_whole() { reporter.exit() } else { Exit::Damage })
 }
 
-#[derive(Serialize)]
-struct JsonTouched {
+/// A file or directory that cannot be restored whole.
+#[derive(Debug, Serialize)]
+pub struct JsonTouched {
     r#type: &'static str,
     snapshot: String,
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
+}
+
+impl From<&Touched> for JsonTouched {
+    fn from(Touched { snapshot, path }: &Touched) -> Self {
+        let (path, path_hex) = (text_of(path), hex_of(path));
+        Self { r#type: "touched", snapshot: snapshot.to_hex(), path, path_hex }
+    }
 }
 
 #[derive(Serialize)]
@@ -144,13 +152,8 @@ struct JsonCheck<'a> {
 }
 
 fn tell(report: &CheckReport, context: &Context) -> Result<()> {
-    for Touched { snapshot, path } in &report.touched {
-        context.output.object(&JsonTouched {
-            r#type: "touched",
-            snapshot: snapshot.to_hex(),
-            path: text_of(path),
-            path_hex: hex_of(path),
-        })?;
+    for touched in &report.touched {
+        context.output.object(&JsonTouched::from(touched))?;
     }
     let damaged = report.damaged.iter().map(|d| JsonDamaged { object: &d.key, why: &d.why });
     context.output.object(&JsonCheck {

@@ -37,6 +37,8 @@ pub enum ObjectType {
     Done = 10,
     /// Record of damage to a pack.
     Damage = 11,
+    /// Head of the parity of a pack.
+    Parity = 12,
 }
 
 /// What stands in clear before the ciphertext.

@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod epoch;
 pub mod frame;
 pub mod pack;
+pub mod parity;
 pub mod session;
 pub mod slot;
 pub mod snapshot;

@@ -15,6 +15,7 @@ pub mod mark;
 mod memory;
 pub mod probe;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod retention;
 #[cfg(test)]

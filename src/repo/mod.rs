@@ -9,6 +9,7 @@ mod copies;
 mod create;
 mod damage;
 mod epochs;
+mod parity;
 mod pipeline;
 mod reader;
 mod session;

@@ -68,6 +68,7 @@ impl Session {
             session: id,
             level: compression.unwrap_or(config.compression),
             pack_size: config.pack_size as usize,
+            parity: repository.parity()?,
             threads: repository.environment.threads,
         });
         Ok(Self {

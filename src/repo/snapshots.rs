@@ -96,6 +96,30 @@ impl Repository {
         Ok(records)
     }
 
+    /// Snapshots that open and do not count, with the notes on them.
+    pub fn uncounted(&self) -> Result<Vec<SnapshotRecord>, RepoError> {
+        let mut ids = self.list_snapshot_objects()?;
+        let sessions = self.list_sessions()?;
+        ids.retain(|id| !sessions.contains(&SessionObject::Record(*id)));
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut notes = self.notes(&Silent::default())?;
+        let mut records = Vec::new();
+        for id in ids {
+            match self.read_snapshot(&id) {
+                Ok(Some((snapshot, hash))) => {
+                    let note = notes.remove(&id);
+                    records.push(SnapshotRecord { id, snapshot, note, hash });
+                }
+                // It is nobody's, and says nothing to anybody.
+                Ok(None) | Err(RepoError::Object { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(records)
+    }
+
     /// A snapshot and its hash, whether it counts or not; `None` when it is not there.
     pub fn read_snapshot(
         &self,
@@ -168,7 +192,7 @@ impl Repository {
         Ok(None)
     }
 
-    fn list_notes(&self) -> Result<BTreeSet<NoteId>, RepoError> {
+    pub(super) fn list_notes(&self) -> Result<BTreeSet<NoteId>, RepoError> {
         let mut ids = BTreeSet::new();
         self.storage().list("notes/", &mut |listed| {
             let name = listed.key.strip_prefix("notes/").unwrap_or_default();

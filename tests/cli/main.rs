@@ -17,6 +17,7 @@ mod key;
 mod limits;
 mod lines;
 mod output;
+mod repair;
 mod restore;
 mod rollback;
 mod snapshots;

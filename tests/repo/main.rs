@@ -13,6 +13,7 @@ mod living;
 mod mark;
 mod model;
 mod prune;
+mod repair;
 mod restore;
 mod storage_local;
 mod storage_suite;

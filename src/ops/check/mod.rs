@@ -10,17 +10,18 @@ mod records;
 mod structure;
 mod verified;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::OpsError;
+use super::mark::Stock;
 use crate::format::snapshot::snapshot_key;
 use crate::id::PackId;
 use crate::progress::{Problem, Progress, Silent};
 use crate::repo::{Repository, SnapshotRecord};
 
 use needs::Needed;
-use reading::Seen;
+pub(super) use reading::Seen;
 use verified::Verified;
 
 pub use needs::Touched;
@@ -177,4 +178,28 @@ fn lines(
         findings.damaged(&key, alarm.to_string());
     }
     Ok(())
+}
+
+/// Reads the packs at these places of the stock, for a repair: what was seen, and what is wrong
+/// with which pack.
+pub(super) fn read_packs(
+    repository: &Arc<Repository>,
+    stock: &Stock,
+    places: &HashSet<u32>,
+    progress: &dyn Progress,
+) -> Result<(Seen, Vec<DamagedObject>), OpsError> {
+    let options = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+    let mut findings = Findings { progress, report: CheckReport::default(), seen: BTreeSet::new() };
+    let chosen = reading::choose(repository, stock, &options, Some(places));
+    let seen = reading::read(repository, stock, &chosen, &mut findings)?;
+    Ok((seen, findings.report.damaged))
+}
+
+/// Whether every byte of the pack at a place of the stock is as it should be.
+pub(super) fn is_sound(
+    repository: &Repository,
+    stock: &Stock,
+    place: u32,
+) -> Result<bool, OpsError> {
+    Ok(packs::check_pack(repository, stock, place, &mut |_| ())?.is_empty())
 }

@@ -45,7 +45,7 @@ pub(super) fn choose(
 
 /// What was seen in packs that were read, by their places in the stock.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(in crate::ops) struct Seen {
     /// Packs that gave a clear answer.
     pub packs: HashSet<u32>,
     /// Frames that do not open.

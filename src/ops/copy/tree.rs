@@ -16,7 +16,7 @@ const PROBLEMS_KEPT: usize = 1_000;
 
 /// What became of a tree.
 #[derive(Debug, Default)]
-pub(super) struct CopiedTree {
+pub(in crate::ops) struct CopiedTree {
     pub root: Refs,
     pub bytes_read: u64,
     pub lost_file_count: u64,
@@ -35,7 +35,7 @@ struct Level {
     builder: ListingBuilder,
 }
 
-pub(super) struct TreeCopy<'a> {
+pub(in crate::ops) struct TreeCopy<'a> {
     reader: &'a ContentReader,
     copies: &'a TreeReader,
     session: &'a mut Session,

@@ -9,11 +9,12 @@ use super::PruneReport;
 use crate::format::damage::Damage;
 use crate::format::epoch::{EpochStep, Plan, Sweep, epoch_key};
 use crate::format::pack::{PackInfo, pack_key};
+use crate::format::parity::parity_key;
 use crate::format::session::{SessionObject, fence_key, session_key};
 use crate::id::{NoteId, PackId, SegmentId, SnapshotId};
 use crate::index::{IndexError, list_segments, read_segment, segment_key, write_segment};
 use crate::limits;
-use crate::progress::{Counter, Problem, Progress};
+use crate::progress::{Counter, Problem, Progress, Silent};
 use crate::repo::{RepoError, Repository};
 use crate::storage::{ErrorKind, StorageError};
 
@@ -176,12 +177,8 @@ fn delete_packs(
     let mut listed: HashMap<PackId, u64> = repository.list_packs()?.into_iter().collect();
     listed.retain(|id, _| dead.contains(id));
     progress.phase("removing", Counter::Objects, Some(listed.len() as u64));
-    let mut parity = Vec::new();
-    repository.storage().list("parity/", &mut |object| {
-        let name = object.key.rsplit('/').next().and_then(|name| PackId::from_hex(name).ok());
-        parity.extend(name.filter(|id| dead.contains(id)).map(|_| object.key));
-    })?;
-    delete_all(repository, parity)?;
+    let parity = repository.list_parity()?;
+    delete_all(repository, parity.intersection(dead).map(parity_key).collect())?;
     let keys: Vec<String> = listed.keys().map(pack_key).collect();
     let count = keys.len() as u64;
     delete_all(repository, keys)?;
@@ -244,6 +241,24 @@ pub(super) fn tidy(
         for step in steps {
             repository.storage().delete(&epoch_key(*below, *step))?;
         }
+    }
+    tidy_packs(repository)
+}
+
+/// What is left of packs that are gone: their parity, and what was found damaged in them. The
+/// packs are listed last, and one that is not listed then never comes back.
+fn tidy_packs(repository: &Repository) -> Result<(), OpsError> {
+    let parity = repository.list_parity()?;
+    let damage = repository.damage(&Silent::default())?;
+    if parity.is_empty() && damage.is_empty() {
+        return Ok(());
+    }
+    let listed: HashSet<PackId> = repository.list_packs()?.into_iter().map(|(id, _)| id).collect();
+    for id in parity.difference(&listed) {
+        repository.storage().delete(&parity_key(id))?;
+    }
+    for (id, _) in damage.iter().filter(|(_, damage)| !listed.contains(&damage.pack)) {
+        repository.remove_damage(id)?;
     }
     Ok(())
 }

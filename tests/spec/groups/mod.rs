@@ -6,6 +6,7 @@ mod envelopes;
 mod frames;
 mod names;
 mod packs;
+mod parity;
 mod primitives;
 mod sessions;
 mod slots;
@@ -29,6 +30,7 @@ pub const GROUPS: &[Group] = &[
     chunking::GROUP,
     frames::GROUP,
     packs::GROUP,
+    parity::GROUP,
     trees::GROUP,
     snapshots::GROUP,
     sessions::GROUP,
