@@ -16,7 +16,7 @@ mod checks;
 mod rust;
 
 /// What `.gitignore` names, and git's own.
-const NOT_OURS: &[&str] = &["target", ".git", "fuzz/target", "fuzz/artifacts", "fuzz/corpus"];
+const NOT_OURS: &[&str] = &["target", ".git", "fuzz/target", "fuzz/artifacts", "fuzz/corpus", "fuzz/seeds"];
 
 fn house() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
