@@ -1,5 +1,8 @@
 //! What every fuzz target does with its input. An ordinary test runs the same functions on the
 //! seeds and on mutations of them, so that they are right and hold wherever tests run.
+//!
+//! `cargo fuzz run TARGET fuzz/corpus/TARGET fuzz/seeds/TARGET`: what it finds goes into the first
+//! directory, which git does not know; an input that found a mistake goes into the second.
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};

@@ -16,7 +16,8 @@ use crate::dir::Dir;
 
 /// A title, a cleared screen, a bell, a carriage return, a C1 control, an override of direction, an
 /// isolate, a joiner, a tag character, and a hyperlink.
-const EVIL: &str = "\x1b]0;owned\x07\x1b[2J\r\u{9b}31m\u{202e}\u{2066}\u{200d}\u{e0041}\n\x1b]8;;x:\x1b\\";
+const EVIL: &str =
+    "\x1b]0;owned\x07\x1b[2J\r\u{9b}31m\u{202e}\u{2066}\u{200d}\u{e0041}\n\x1b]8;;x:\x1b\\";
 
 fn open(dir: &Dir) -> Arc<Repository> {
     let key = KeyFile::from_text(&std::fs::read_to_string(dir.key_file()).unwrap()).unwrap();
@@ -94,8 +95,12 @@ fn commit(repository: &Arc<Repository>, invalid: &[u8]) -> SnapshotId {
 #[track_caller]
 fn assert_harmless(what: &str, text: &str) {
     let harmless = |c: char| {
-        c == '\n' || !(c.is_control() || c == '\u{200d}' || c == '\u{e0041}'
-            || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c))
+        c == '\n'
+            || !(c.is_control()
+                || c == '\u{200d}'
+                || c == '\u{e0041}'
+                || ('\u{202a}'..='\u{202e}').contains(&c)
+                || ('\u{2066}'..='\u{2069}').contains(&c))
     };
     if let Some(at) = text.find(|c| !harmless(c)) {
         let start = text[..at].rfind('\n').map_or(0, |start| start + 1);

@@ -87,8 +87,12 @@ fn frames_that_hold_more_than_they_say_are_refused() {
     // What is said is bounded before room is made for it.
     let whole = CHUNK_LEN_MAX as u32;
     for lens in [vec![whole + 1], vec![whole; 3], vec![u32::MAX; 100], vec![0], vec![1; 65_536]] {
-        assert!(lens.iter().map(|len| *len as usize).sum::<usize>() > FRAME_PLAIN_LEN_MAX
-            || lens.len() > 65_535 || lens[0] == 0 || lens[0] > whole);
+        assert!(
+            lens.iter().map(|len| *len as usize).sum::<usize>() > FRAME_PLAIN_LEN_MAX
+                || lens.len() > 65_535
+                || lens[0] == 0
+                || lens[0] > whole
+        );
         assert!(open(Codec::Zstd, lens, &zeros).is_err());
     }
     assert!(open(Codec::Raw, vec![LEN], &[7; 100]).is_err());
@@ -120,10 +124,8 @@ fn a_bomb_costs_the_file_that_needs_it() {
     assert_eq!((report.damage, report.problems), (50, 0), "{problems:?}");
     let names = std::fs::read_dir(place.path().join("target")).unwrap().count();
     assert_eq!(names, 1);
-    let options = CheckOptions {
-        read_data: holdall::ops::check::ReadData::All,
-        ..CheckOptions::default()
-    };
+    let options =
+        CheckOptions { read_data: holdall::ops::check::ReadData::All, ..CheckOptions::default() };
     let report = check(&repo.reopen(), &options, &Silent::default()).unwrap();
     assert!(report.touched.len() == 50 && !report.is_whole(), "{report:?}");
 }

@@ -65,8 +65,11 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// A path, when its inode was changed, its mode, its content.
+type State = (PathBuf, (i64, i64), u32, Vec<u8>);
+
 /// All that could tell of a change: `ctime` cannot be set by anyone.
-fn state(root: &Path) -> Vec<(PathBuf, (i64, i64), u32, Vec<u8>)> {
+fn state(root: &Path) -> Vec<State> {
     let (mut all, mut waiting) = (Vec::new(), vec![root.to_owned()]);
     while let Some(path) = waiting.pop() {
         let about = fs::symlink_metadata(&path).unwrap();
@@ -123,7 +126,8 @@ fn nothing_outside_is_touched_by_a_restore() {
         let _ = restore(&repo.repository, &record, &options, &Silent::default());
         assert!(state(&path("outside")) == before, "something outside was changed");
         if run % 7 == 6 {
-            let _ = holdall::ops::restore::undo(&target, repo.repository.world(), &Silent::default());
+            let _ =
+                holdall::ops::restore::undo(&target, repo.repository.world(), &Silent::default());
             let _ = fs::create_dir_all(target.join("d/e/g"));
         }
     });

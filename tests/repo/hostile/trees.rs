@@ -1,5 +1,6 @@
 //! Trees with more paths than anyone can count, in a few chunks.
 
+use holdall::limits::TREE_DEPTH_MAX;
 use holdall::ops::copy::{CopyOptions, copy};
 use holdall::ops::diff::diff;
 use holdall::ops::dump::{ArchiveFormat, dump_folder};
@@ -110,4 +111,29 @@ fn whoever_follows_every_path_can_be_stopped() {
     // What is alike on both sides is not compared.
     let same = diff(repository, (snapshot, b""), (snapshot, b""), &mut |_| Ok(()), &patience());
     assert!(same.is_ok());
+}
+
+#[test]
+fn what_lies_deeper_than_the_format_allows_is_told_once() {
+    let mut hostile = Hostile::new();
+    let mut inside = vec![hostile.file(b"f", b"content")];
+    for _ in 0..TREE_DEPTH_MAX + 10 {
+        inside = vec![hostile.directory(b"d", &inside)];
+    }
+    let record = hostile.commit(&inside);
+    let repo = hostile.finish();
+    let (repository, snapshot): (&Shared, _) = (&repo.repository, &record.snapshot);
+    let told = Silent::default();
+    let listed = ls(repository, snapshot, b"", true, &mut |_| Ok(()), &told).unwrap();
+    assert_eq!((listed.entry_count, told.problems().len()), (TREE_DEPTH_MAX as u64, 1));
+    let report = checked(&repo);
+    assert_eq!((report.touched.len(), report.damaged.len()), (1, 0));
+    let target = tempfile::tempdir().unwrap();
+    let options = RestoreOptions {
+        target: target.path().join("target"),
+        dry_run: true,
+        ..RestoreOptions::default()
+    };
+    let report = restore(repository, &record, &options, &Silent::default()).unwrap();
+    assert_eq!(report.damage, 1);
 }
