@@ -23,6 +23,7 @@ fn open(dir: &Dir) -> Arc<Repository> {
     let key = KeyFile::from_text(&std::fs::read_to_string(dir.key_file()).unwrap()).unwrap();
     let environment = Environment {
         cache: dir.path("other-cache"),
+        state: dir.path("other-state"),
         client: ClientId([7; 16]),
         host: EVIL.into(),
         user: EVIL.into(),
