@@ -55,6 +55,8 @@ def run(tree, test, environment):
         return None
     failed = re.findall(r"^test (\S+) \.\.\. FAILED", out, re.M)
     where = re.search(r"^thread '[^']*'.* panicked at (\S+?):\d+:$", out + err, re.M)
+    if not failed and "signal" not in err:
+        raise SystemExit(f"no test was run:\n{err}")
     more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
     return (failed[0] if failed else test) + more, where[1] if where else "ended by a signal"
 
