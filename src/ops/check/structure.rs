@@ -1,4 +1,5 @@
-//! The structure but for the trees: every object opens and is understood, and packs are as the index has them.
+//! The structure but for the trees: every object opens and is understood, and packs are as the
+//! index has them.
 
 use std::sync::Arc;
 
@@ -6,11 +7,11 @@ use super::super::OpsError;
 use super::super::mark::Stock;
 use super::Findings;
 use crate::format::FormatError;
+use crate::format::damage::Damage;
 use crate::format::envelope::ObjectType;
 use crate::format::epoch::{EpochStep, Plan, Sweep, epoch_of_key};
 use crate::format::pack::pack_key;
-use crate::format::session::{Session, SessionObject, session_of_key};
-use crate::format::session::{SessionObject, session_key, session_of_key};
+use crate::format::session::{Session, SessionObject, session_key, session_of_key};
 use crate::format::snapshot::{Forgotten, Note, Snapshot};
 use crate::index::segment_key;
 use crate::progress::{Counter, Problem};
