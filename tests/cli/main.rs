@@ -11,6 +11,7 @@ mod explore;
 mod fidelity;
 mod forget;
 mod help;
+mod hostile;
 mod init;
 mod interrupt;
 mod key;

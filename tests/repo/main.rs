@@ -9,6 +9,7 @@ mod check;
 mod crash;
 mod damage;
 mod forget;
+mod hostile;
 mod living;
 mod mark;
 mod model;
