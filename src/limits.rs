@@ -17,6 +17,14 @@ pub const PACK_FRAMES_MAX: usize = 65_535;
 pub const PACK_LEN_MAX: u64 = 1 << 30;
 /// Longest trailer of a pack, as stored, bytes.
 pub const TRAILER_LEN_MAX: usize = 64 << 20;
+/// Most shards that a pack has for its parity, and most shards of parity.
+pub const PARITY_SHARDS_MAX: usize = 32_768;
+/// Longest shard, bytes.
+pub const PARITY_SHARD_LEN_MAX: u64 = 1 << 20;
+/// Longest head of a parity object, as stored, bytes.
+pub const PARITY_HEAD_LEN_MAX: usize = 2 << 20;
+/// Most parity, percent of a pack's length.
+pub const PARITY_PERCENT_MAX: u8 = 50;
 /// Longest sealed object other than a pack, as stored, bytes.
 pub const OBJECT_LEN_MAX: usize = 64 << 20;
 /// Most packs that one index segment describes.

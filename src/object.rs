@@ -30,7 +30,9 @@ pub struct Sealer {
 
 fn purpose(kind: ObjectType) -> Purpose {
     match kind {
-        ObjectType::Trailer | ObjectType::Segment => Purpose::Index,
+        ObjectType::Trailer | ObjectType::Segment | ObjectType::Damage | ObjectType::Parity => {
+            Purpose::Index
+        }
         ObjectType::Session
         | ObjectType::Fence
         | ObjectType::Snapshot

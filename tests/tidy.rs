@@ -16,7 +16,8 @@ mod checks;
 mod rust;
 
 /// What `.gitignore` names, and git's own.
-const NOT_OURS: &[&str] = &["target", ".git", "fuzz/target", "fuzz/artifacts", "fuzz/corpus"];
+const NOT_OURS: &[&str] =
+    &["target", ".git", "fuzz/target", "fuzz/artifacts", "fuzz/corpus", "fuzz/seeds"];
 
 fn house() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -259,4 +260,18 @@ fn the_top_of_the_repository_holds_what_it_should() {
         .filter(|name| !NOT_OURS.contains(&name.as_str()))
         .collect();
     assert_clean(top_level_findings(names.iter().map(String::as_str)));
+}
+
+#[test]
+fn the_guards_of_the_table_stand_where_it_says() {
+    let table = fs::read_to_string(house().join("tests/guards.toml")).unwrap();
+    let table = toml_edit::Document::parse(table).unwrap();
+    let guards = table["guard"].as_array_of_tables().unwrap();
+    assert!(guards.len() > 25);
+    for guard in guards {
+        let text = |name: &str| guard[name].as_str().unwrap();
+        let code = fs::read_to_string(house().join(text("file"))).unwrap();
+        assert_eq!(code.matches(text("on")).count(), 1, "{}", text("guard"));
+        assert_ne!(text("on"), text("off"));
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::alarms::{JsonAlarm, warn_of};
 use super::context::{Context, show_path};
 use super::creation::{Created, Creation, create};
 use super::error::{Exit, Failure, Result, said};
@@ -173,6 +174,7 @@ pub fn run(args: &BackupArgs, context: &Context) -> Result<Exit> {
         let shown = text::escape(pattern.text());
         context.output.say_more(&format!("pattern {shown}: decided about {entries}"));
     }
+    warn_of(&report.alarms, context);
     let took = text::duration(reporter.elapsed());
     tell(&report, args, &took, created.is_some(), context)?;
     Ok(reporter.exit())
@@ -322,8 +324,10 @@ struct JsonBackup {
     snapshot: Option<JsonSnapshot>,
     parent: Option<String>,
     statistics: JsonStatistics,
+    files_read_again: u64,
     problem_count: u64,
     repository_created: bool,
+    alarms: Vec<JsonAlarm>,
 }
 
 fn tell(
@@ -341,8 +345,10 @@ fn tell(
             snapshot: report.record.as_ref().map(|r| JsonSnapshot::new(r, &context.zone)),
             parent: report.parent.map(|id| id.to_hex()),
             statistics: JsonStatistics::from(&report.statistics),
+            files_read_again: report.files_read_again,
             problem_count: report.problem_count,
             repository_created: is_new,
+            alarms: report.alarms.iter().map(JsonAlarm::new).collect(),
         });
     }
     let counts = &report.statistics;
@@ -364,6 +370,10 @@ fn tell(
         None => "before compression".into(),
     };
     output.say(&format!("  {} new, {stored}", text::size(counts.bytes_new)));
+    if report.files_read_again > 0 {
+        let files = text::plural(report.files_read_again, "unchanged file", "unchanged files");
+        output.say(&format!("  {files} read again because of damage in the repository"));
+    }
     if report.problem_count > 0 {
         let problems = text::plural(report.problem_count, "problem", "problems");
         output.warn(&format!("the snapshot is partial: {problems}"));

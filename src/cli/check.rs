@@ -9,6 +9,7 @@ use super::json::{hex_of, text_of};
 use super::output::Style;
 use super::progress::Reporter;
 use super::tag::named;
+use crate::ops::OpsError;
 use crate::ops::check::{CheckOptions, CheckReport, ReadData, Touched, check};
 use crate::ops::retention::parse_within;
 use crate::text;
@@ -27,7 +28,7 @@ pub struct CheckArgs {
     /// Read and open everything that is stored
     #[arg(long)]
     read_data: bool,
-    /// Read a part of it: `5%`, `500M`, or `1/12`: the first of twelve parts
+    /// Read a part of it, what was not read for the longest time: `5%`, `500M`, or `1/12`
     #[arg(
         long,
         value_name = "PART",
@@ -93,7 +94,17 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<Exit> {
         }
     };
     let options = CheckOptions { snapshots, read_data, max_age_seconds };
-    let report = check(&repository, &options, &reporter)?;
+    let report = check(&repository, &options, &reporter).map_err(|error| {
+        let is_resumed = matches!(error, OpsError::Cancelled) && read_data != ReadData::None;
+        let failure = Failure::from(error);
+        match is_resumed {
+            true => failure.hint(
+                "what was read is remembered: the next run begins with the rest, and passes over \
+                 it with --max-age",
+            ),
+            false => failure,
+        }
+    })?;
     reporter.finish();
     match context.output.json() {
         true => tell(&report, context)?,
@@ -102,13 +113,21 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<Exit> {
     Ok(if report.is_whole() { reporter.exit() } else { Exit::Damage })
 }
 
-#[derive(Serialize)]
-struct JsonTouched {
+/// A file or directory that cannot be restored whole.
+#[derive(Debug, Serialize)]
+pub struct JsonTouched {
     r#type: &'static str,
     snapshot: String,
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_hex: Option<String>,
+}
+
+impl From<&Touched> for JsonTouched {
+    fn from(Touched { snapshot, path }: &Touched) -> Self {
+        let (path, path_hex) = (text_of(path), hex_of(path));
+        Self { r#type: "touched", snapshot: snapshot.to_hex(), path, path_hex }
+    }
 }
 
 #[derive(Serialize)]
@@ -133,13 +152,8 @@ struct JsonCheck<'a> {
 }
 
 fn tell(report: &CheckReport, context: &Context) -> Result<()> {
-    for Touched { snapshot, path } in &report.touched {
-        context.output.object(&JsonTouched {
-            r#type: "touched",
-            snapshot: snapshot.to_hex(),
-            path: text_of(path),
-            path_hex: hex_of(path),
-        })?;
+    for touched in &report.touched {
+        context.output.object(&JsonTouched::from(touched))?;
     }
     let damaged = report.damaged.iter().map(|d| JsonDamaged { object: &d.key, why: &d.why });
     context.output.object(&JsonCheck {

@@ -171,6 +171,7 @@ impl Context {
         let user = uzers::get_user_by_uid(rustix::process::geteuid().as_raw());
         Environment {
             cache: self.cache.clone(),
+            state: self.places.memory(),
             client: self.places.client(&*self.world),
             host,
             user: user.map(|u| u.name().to_string_lossy().into_owned()).unwrap_or_default(),
@@ -219,7 +220,13 @@ impl Context {
         let mut attempt = |secrets: &[Secret]| {
             let world = self.world.clone();
             match Repository::open(storage.clone(), world, environment.clone(), secrets) {
-                Ok(repository) => Ok(Some(Arc::new(repository))),
+                Ok(repository) => {
+                    for problem in repository.opening_problems() {
+                        let what = text::escape(&problem.what);
+                        self.output.warn(&format!("{what}: {}", problem.why));
+                    }
+                    Ok(Some(Arc::new(repository)))
+                }
                 Err(RepoError::WrongSecret { untried, .. }) => {
                     left = untried;
                     Ok(None)
@@ -272,10 +279,11 @@ impl Context {
         Failure { message, ..failure }
     }
 
-    /// What no backup takes: the repository and the cache that it uses itself.
+    /// What no backup takes: the repository and the cache that it uses itself, and what is
+    /// remembered of repositories, which every run changes.
     pub fn own_excludes(&self) -> Excludes {
         let mut excludes = Excludes::new();
-        for own in [&self.location.path, &self.places.cache] {
+        for own in [&self.location.path, &self.places.cache, &self.places.memory()] {
             // One that we may not look at cannot be walked into by us either.
             let _ = excludes.add_own(own);
         }

@@ -16,9 +16,10 @@ use crate::calendar;
 use crate::id::{SnapshotId, by_prefix};
 use crate::ops::OpsError;
 use crate::ops::forget::{ForgetOptions, ForgetReport, forget};
+use crate::ops::lines::{self, Alarm};
 use crate::ops::retention::{Decision, Group, GroupBy, Policy, Verdict, Within, parse_within};
 use crate::ops::select;
-use crate::repo::Repository;
+use crate::repo::{Repository, SnapshotRecord};
 use crate::text;
 
 /// Forget snapshots, by policy or by id
@@ -28,7 +29,8 @@ use crate::text;
 /// removed by `prune`, at once with --prune.
 #[derive(Debug, clap::Args)]
 pub struct ForgetArgs {
-    /// These go, whatever the policy says: ids or how they begin, `latest`, `latest~2`
+    /// These go, whatever the policy says: ids or how they begin, `latest`, `latest~2`; one that
+    /// is missing is not told of any more
     #[arg(value_name = "SNAPSHOT")]
     names: Vec<String>,
     #[command(flatten)]
@@ -133,10 +135,12 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit> {
     }
     let repository = context.open()?;
     let mut reporter = Reporter::start(context)?;
+    let (ids, missing) = named(args, &repository, &reporter)?;
     let options = ForgetOptions {
         policy: args.policy.is_given().then(|| args.policy.policy()),
         group_by: args.group_by,
-        ids: ids(args, &repository, &reporter)?,
+        ids,
+        missing,
         filter: args.filter.filter(),
         zone: context.zone.clone(),
         dry_run: args.dry_run,
@@ -160,34 +164,54 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit> {
     Ok(if exit == Exit::Done { pruned } else { exit })
 }
 
-/// The ids that names mean. A damaged snapshot can be forgotten, too, by its id.
-fn ids(
+/// What the names mean: a damaged snapshot can be forgotten, too, by its id, and so can one that
+/// is missing.
+fn named(
     args: &ForgetArgs,
     repository: &Arc<Repository>,
     reporter: &Reporter,
-) -> Result<Vec<SnapshotId>> {
+) -> Result<(Vec<SnapshotId>, Vec<Alarm>)> {
     if args.names.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     // Damage is told of by the operation itself.
     let records = repository.snapshots(&crate::progress::Silent::default())?;
     let filter = args.filter.filter();
-    let mut ids = Vec::new();
+    let (mut ids, mut missing) = (Vec::new(), Vec::new());
     for name in &args.names {
         let picked = select::pick(records.clone(), name, &filter).map(|record| record.id);
-        ids.push(match picked {
-            Ok(id) => id,
+        match picked {
+            Ok(id) => ids.push(id),
             Err(error @ OpsError::NoSnapshot { .. }) => {
-                let damaged = by_prefix(repository.counted()?, name);
-                damaged.map_err(|_| error)?
+                match by_prefix(repository.counted()?, name) {
+                    Ok(damaged) => ids.push(damaged),
+                    Err(_) => {
+                        missing.push(alarm(name, repository, &records)?.ok_or(error)?);
+                    }
+                }
             }
             Err(error) => return Err(error.into()),
-        });
+        }
     }
     if crate::progress::Progress::cancelled(reporter) {
         return Err(OpsError::Cancelled.into());
     }
-    Ok(ids)
+    Ok((ids, missing))
+}
+
+/// What is missing under a name.
+fn alarm(
+    name: &str,
+    repository: &Arc<Repository>,
+    records: &[SnapshotRecord],
+) -> Result<Option<Alarm>> {
+    let look = lines::look(repository, records, &crate::progress::Silent::default())?;
+    let is_meant = |alarm: &&Alarm| match by_prefix(alarm.snapshot(), name) {
+        Ok(_) => true,
+        Err(_) => alarm.name() == name,
+    };
+    let mut meant = look.alarms.iter().filter(is_meant);
+    Ok(meant.next().filter(|_| meant.next().is_none()).cloned())
 }
 
 fn zone_name(context: &Context) -> String {
@@ -213,6 +237,7 @@ struct JsonForget {
     dry_run: bool,
     forgotten: Vec<String>,
     named: Vec<String>,
+    acknowledged: Vec<String>,
     kept: u64,
     timezone: String,
 }
@@ -246,6 +271,7 @@ fn tell(report: &ForgetReport, context: &Context) -> Result<()> {
         dry_run: report.dry_run,
         forgotten: all(&report.forgotten),
         named: all(&report.named),
+        acknowledged: report.acknowledged.iter().map(Alarm::name).collect(),
         kept: report.kept,
         timezone: zone_name(context),
     })
@@ -262,6 +288,10 @@ fn show(report: &ForgetReport, context: &Context) -> Result<()> {
     let verb = if report.dry_run { "would be forgotten" } else { "forgotten" };
     for id in &report.named {
         output.line(&format!("{} {verb}, as named", output.paint(Style::Id, &id.short())))?;
+    }
+    for alarm in &report.acknowledged {
+        let name = output.paint(Style::Id, &alarm.name());
+        output.line(&format!("{name} is missing already; nobody is told of it any more"))?;
     }
     let count = text::plural(report.forgotten.len() as u64, "snapshot", "snapshots");
     output.line(&format!("{count} {verb}, {} kept", text::count(report.kept)))

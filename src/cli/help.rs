@@ -21,6 +21,7 @@ const GUIDES: &[Guide] = &[
     Guide("patterns", "what --exclude and --include understand", include_str!("help/patterns.txt")),
     Guide("times", "how times and sizes are written", include_str!("help/times.txt")),
     Guide("keys", "passwords, key files, recovery codes", include_str!("help/keys.txt")),
+    Guide("repair", "what to do when something is damaged", include_str!("help/repair.txt")),
     Guide("environment", "variables, files and directories", include_str!("help/environment.txt")),
     Guide("config", "what is the same every time, in a file", include_str!("help/config.txt")),
     Guide("exit-codes", "what the exit codes mean", include_str!("help/exit-codes.txt")),

@@ -7,6 +7,7 @@ use super::creation::{Creation, create};
 use super::error::{Exit, Result};
 use super::probe;
 use crate::format::config::ChunkerParams;
+use crate::limits;
 use crate::repo::CreateOptions;
 use crate::text;
 
@@ -37,6 +38,9 @@ pub struct InitArgs {
     /// Collect packs of about this size [default: 16MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_pack_size)]
     pack_size: Option<u32>,
+    /// Add so many percent of parity to each pack, which mends lost sectors and flipped bits
+    #[arg(long, value_name = "PERCENT", value_parser = parse_parity)]
+    parity: Option<u8>,
     /// Make it a relative of this repository, so that `copy` between them is cheap
     #[arg(long, value_name = "URL")]
     like: Option<OsString>,
@@ -64,6 +68,9 @@ pub fn run(args: &InitArgs, context: &Context) -> Result<Exit> {
         ..usual
     };
     let created = create(context, &Creation { options, ask_password: args.password, relative })?;
+    if let Some(percent) = args.parity {
+        created.repository.set_parity(percent)?;
+    }
     if context.output.json() {
         context.output.object(&created.to_json(context))?;
     }
@@ -87,6 +94,13 @@ fn parse_pack_size(value: &str) -> std::result::Result<u32, String> {
     let size = u32::try_from(size).ok();
     size.filter(|size| (1 << 20..=512 << 20).contains(size))
         .ok_or_else(|| "1MiB to 512MiB are possible".to_owned())
+}
+
+/// How much parity a number means, percent.
+pub fn parse_parity(value: &str) -> std::result::Result<u8, String> {
+    let percent = value.strip_suffix('%').unwrap_or(value).parse();
+    let percent = percent.ok().filter(|percent| *percent <= limits::PARITY_PERCENT_MAX);
+    percent.ok_or_else(|| format!("0 to {} percent are possible", limits::PARITY_PERCENT_MAX))
 }
 
 /// The level of zstd that a word or a number means.

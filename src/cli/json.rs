@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::calendar;
 use crate::format::snapshot::{Outcome, SnapshotKind, Statistics};
 use crate::repo::SnapshotRecord;
+use crate::world::Time;
 
 /// Bytes as text, with a sign in the place of what is no UTF-8.
 pub fn text_of(bytes: &[u8]) -> String {
@@ -64,6 +65,7 @@ pub struct JsonSnapshot {
     pinned: bool,
     expires: Option<String>,
     outcome: &'static str,
+    verified: Option<String>,
     problem_count: u64,
     statistics: JsonStatistics,
     program: String,
@@ -91,10 +93,16 @@ impl JsonSnapshot {
             pinned: record.pinned(),
             expires: record.expires().map(|time| calendar::rfc3339(time, zone)),
             outcome: outcome_name(snapshot.outcome),
+            verified: None,
             problem_count: snapshot.problem_count,
             statistics: JsonStatistics::from(&snapshot.statistics),
             program: snapshot.program.clone(),
         }
+    }
+
+    /// The same with when all that it needs was read and found good.
+    pub fn verified(self, time: Option<Time>, zone: &TimeZone) -> Self {
+        Self { verified: time.map(|time| calendar::rfc3339(time, zone)), ..self }
     }
 }
 

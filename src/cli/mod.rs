@@ -1,6 +1,7 @@
 //! The command line: one file per command. Arguments come in here, answers and exit codes go out;
 //! the work is done below.
 
+mod alarms;
 mod backup;
 mod check;
 mod config;
@@ -26,6 +27,7 @@ mod probe;
 mod progress;
 mod prompt;
 mod prune;
+mod repair;
 mod restore;
 mod secrets;
 mod snapshots;
@@ -155,6 +157,7 @@ enum Command {
     Restore(restore::RestoreArgs),
     Stats(stats::StatsArgs),
     Check(check::CheckArgs),
+    Repair(repair::RepairArgs),
     Forget(forget::ForgetArgs),
     Prune(prune::PruneArgs),
     Copy(copy::CopyArgs),
@@ -220,6 +223,7 @@ fn dispatch(command: &Command, context: &Context) -> Result<Exit> {
         Command::Restore(args) => restore::run(args, context),
         Command::Stats(args) => stats::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Repair(args) => repair::run(args, context),
         Command::Forget(args) => forget::run(args, context),
         Command::Prune(args) => prune::run(args, context),
         Command::Copy(args) => copy::run(args, context),

@@ -65,6 +65,11 @@ impl Places {
         self.config.join("config.toml")
     }
 
+    /// What is remembered of repositories, in a directory for each.
+    pub fn memory(&self) -> PathBuf {
+        self.state.join("repositories")
+    }
+
     /// Which installation this is, made on first use; a fresh one that nobody remembers where
     /// nothing can be written.
     pub fn client(&self, world: &dyn World) -> ClientId {

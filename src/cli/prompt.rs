@@ -41,6 +41,20 @@ pub fn ask_new() -> Result<Zeroizing<String>> {
     }
 }
 
+/// Asks a person whether something shall be done; `false` where nobody can be asked.
+pub fn confirm(question: &str) -> Result<bool> {
+    if !can_ask() {
+        return Ok(false);
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    read.map_err(|error| {
+        Failure::new(Exit::Failed, format!("no answer was typed: {}", said(&error)))
+    })?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// Whether signals are somebody else's by now.
 static WORK_HAS_BEGUN: AtomicBool = AtomicBool::new(false);
 

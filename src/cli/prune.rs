@@ -100,11 +100,7 @@ pub fn prune_now(
         let start = span.before(now, &context.zone);
         now.seconds.saturating_sub(start.seconds).max(0).unsigned_abs()
     };
-    let environment = repository.environment();
-    let is_dead = |_: &SnapshotId, session: &Session| {
-        let is_here = session.client == environment.client && session.host == environment.host;
-        is_here && has_ended(session.process)
-    };
+    let is_dead = is_dead(repository);
     let wait = |undecided: &[Undecided]| {
         let sessions = text::plural(undecided.len() as u64, "session", "sessions");
         reporter.at(format!("waiting for {sessions}").as_bytes());
@@ -128,6 +124,15 @@ pub fn prune_now(
         false => show(&report, context)?,
     }
     Ok(reporter.exit())
+}
+
+/// Whether the process of a session is known to have ended: one of this machine.
+pub fn is_dead(repository: &Repository) -> impl Fn(&SnapshotId, &Session) -> bool {
+    let environment = repository.environment();
+    move |_, session| {
+        let is_here = session.client == environment.client && session.host == environment.host;
+        is_here && has_ended(session.process)
+    }
 }
 
 /// Whether a process of this machine is surely not there any more.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::alarms::warn_of;
 use super::context::Context;
 use super::error::{Exit, Result};
 use super::filters::FilterArgs;
@@ -12,11 +13,15 @@ use super::output::{Align, Style, Table};
 use super::progress::Reporter;
 use crate::calendar;
 use crate::format::snapshot::{Outcome, SnapshotKind};
+use crate::id::SnapshotId;
+use crate::ops::check::verified_times;
 use crate::ops::forget::candidate;
+use crate::ops::lines;
 use crate::ops::retention::{GroupBy, GroupKey, RetentionError};
 use crate::ops::select;
 use crate::repo::SnapshotRecord;
 use crate::text;
+use crate::world::Time;
 
 /// List snapshots
 #[derive(Debug, clap::Args)]
@@ -76,21 +81,24 @@ pub fn run(args: &SnapshotsArgs, context: &Context) -> Result<Exit> {
     let repository = context.open()?;
     let mut reporter = Reporter::start(context)?;
     let filter = args.filter.filter();
-    let mut records = match args.names.is_empty() {
-        true => select::snapshots(&repository, &filter, &reporter)?,
+    let all = repository.snapshots(&reporter)?;
+    let look = lines::look(&repository, &all, &reporter)?;
+    let mut records: Vec<SnapshotRecord> = match args.names.is_empty() {
+        true => all.into_iter().filter(|record| filter.matches(record)).collect(),
         false => {
-            let all = repository.snapshots(&reporter)?;
             let named = args.names.iter().map(|name| select::pick(all.clone(), name, &filter));
             named.collect::<std::result::Result<_, _>>()?
         }
     };
     reporter.finish();
+    warn_of(&look.alarms, context);
     records.retain(|record| {
         let snapshot = &record.snapshot;
         args.kind.is_none_or(|kind| kind_of(kind) == snapshot.kind)
             && after.is_none_or(|after| snapshot.time >= after)
             && before.is_none_or(|before| snapshot.time < before)
     });
+    let verified = verified_times(&repository, records.iter().map(|record| record.id));
     let total = records.len();
     let mut groups: BTreeMap<Option<GroupKey>, Vec<SnapshotRecord>> = BTreeMap::new();
     for record in records {
@@ -106,8 +114,8 @@ pub fn run(args: &SnapshotsArgs, context: &Context) -> Result<Exit> {
         }
         shown += members.len();
         match context.output.json() {
-            true => tell(context, key.as_ref(), &members)?,
-            false => show(context, key.as_ref(), &members)?,
+            true => tell(context, key.as_ref(), &members, &verified)?,
+            false => show(context, key.as_ref(), &members, &verified)?,
         }
     }
     context.output.flush()?;
@@ -138,7 +146,15 @@ struct JsonGroup {
     snapshots: usize,
 }
 
-fn tell(context: &Context, key: Option<&GroupKey>, members: &[SnapshotRecord]) -> Result<()> {
+/// When which was verified.
+type Verified = BTreeMap<SnapshotId, Time>;
+
+fn tell(
+    context: &Context,
+    key: Option<&GroupKey>,
+    members: &[SnapshotRecord],
+    verified: &Verified,
+) -> Result<()> {
     if let Some(key) = key {
         context.output.object(&JsonGroup {
             r#type: "group",
@@ -149,12 +165,19 @@ fn tell(context: &Context, key: Option<&GroupKey>, members: &[SnapshotRecord]) -
             snapshots: members.len(),
         })?;
     }
-    members
-        .iter()
-        .try_for_each(|record| context.output.object(&JsonSnapshot::new(record, &context.zone)))
+    members.iter().try_for_each(|record| {
+        let snapshot = JsonSnapshot::new(record, &context.zone);
+        let time = verified.get(&record.id).copied();
+        context.output.object(&snapshot.verified(time, &context.zone))
+    })
 }
 
-fn show(context: &Context, key: Option<&GroupKey>, members: &[SnapshotRecord]) -> Result<()> {
+fn show(
+    context: &Context,
+    key: Option<&GroupKey>,
+    members: &[SnapshotRecord],
+    verified: &Verified,
+) -> Result<()> {
     if let Some(key) = key {
         context.output.line(&context.output.paint(Style::Heading, &key.to_string()))?;
     }
@@ -165,16 +188,21 @@ fn show(context: &Context, key: Option<&GroupKey>, members: &[SnapshotRecord]) -
         ("Tags", Align::Left),
         ("Size", Align::Right),
         ("Outcome", Align::Left),
+        ("Verified", Align::Left),
         ("Paths", Align::Left),
     ]);
     for record in members {
-        table.row(row(context, record));
+        table.row(row(context, record, verified.get(&record.id).copied()));
     }
     table.print(&context.output)?;
     if key.is_some() { context.output.line("") } else { Ok(()) }
 }
 
-fn row(context: &Context, record: &SnapshotRecord) -> Vec<(String, Option<Style>)> {
+fn row(
+    context: &Context,
+    record: &SnapshotRecord,
+    verified: Option<Time>,
+) -> Vec<(String, Option<Style>)> {
     let snapshot = &record.snapshot;
     let plain = |text: String| (text, None);
     let outcome = match snapshot.outcome {
@@ -196,6 +224,13 @@ fn row(context: &Context, record: &SnapshotRecord) -> Vec<(String, Option<Style>
         plain(text::escape(tags.join(",").as_bytes())),
         plain(text::size(snapshot.statistics.bytes)),
         outcome,
+        plain(verified.map_or_else(|| "-".into(), |time| day(time, context))),
         plain(paths.join(", ")),
     ]
+}
+
+/// The day of a time.
+fn day(time: Time, context: &Context) -> String {
+    let shown = calendar::show_time(time, &context.zone);
+    shown.split(' ').next().unwrap_or_default().to_owned()
 }

@@ -35,6 +35,10 @@ pub enum ObjectType {
     Sweep = 9,
     /// End of an epoch.
     Done = 10,
+    /// Record of damage to a pack.
+    Damage = 11,
+    /// Head of the parity of a pack.
+    Parity = 12,
 }
 
 /// What stands in clear before the ciphertext.

@@ -3,10 +3,13 @@
 
 pub mod codec;
 pub mod config;
+pub mod copies;
+pub mod damage;
 pub mod envelope;
 pub mod epoch;
 pub mod frame;
 pub mod pack;
+pub mod parity;
 pub mod session;
 pub mod slot;
 pub mod snapshot;

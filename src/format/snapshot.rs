@@ -68,9 +68,9 @@ pub struct Statistics {
     pub bytes: u64,
     /// Files that the parent did not have.
     pub files_new: u64,
-    /// Files that the parent had, and that were read again.
+    /// Files that the parent had with another content.
     pub files_changed: u64,
-    /// Files that were taken from the parent unread.
+    /// Files whose content is the parent's.
     pub files_unchanged: u64,
     /// Bytes that were read.
     pub bytes_read: u64,
@@ -364,6 +364,49 @@ impl Note {
     }
 }
 
+/// What is wished of a repository after it was made. It carries all of it: the newest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// Higher than those of the wishes that its writer saw; of two equal ones that with the
+    /// greater id counts.
+    pub counter: u64,
+    /// When it was written.
+    pub time: Time,
+    /// Parity of new packs, percent of their length; 0 for none.
+    pub parity: u8,
+}
+
+impl Wish {
+    /// The payload of the sealed object, a note of another kind.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![2]; // the kind of note that is about the repository
+        out.put_varint(self.counter);
+        out.put_time(self.time);
+        out.put_u8(self.parity);
+        out
+    }
+
+    /// From the payload; `None` is another kind of note. Bytes after the fields known here are
+    /// passed over.
+    pub fn decode(payload: &[u8]) -> Result<Option<Self>> {
+        let mut take = Take::new(payload);
+        if take.u8("kind of note")? != 2 {
+            return Ok(None);
+        }
+        let counter = take.varint("counter")?;
+        let time = take.time("time")?;
+        let parity = take.u8("parity")?;
+        match parity <= limits::PARITY_PERCENT_MAX {
+            true => Ok(Some(Self { counter, time, parity })),
+            false => Err(FormatError::TooLarge {
+                what: "parity",
+                found: parity.into(),
+                limit: limits::PARITY_PERCENT_MAX.into(),
+            }),
+        }
+    }
+}
+
 /// What was forgotten, so that a gap in a line without such a record is an alarm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forgotten {
@@ -459,8 +502,13 @@ mod tests {
             pinned: true,
             expires: Some(Time::from_seconds(10)),
         };
-        assert_eq!(Note::decode(&note.encode()), Ok(Some(note)));
+        assert_eq!(Note::decode(&note.encode()), Ok(Some(note.clone())));
         assert_eq!(Note::decode(&[99, 1, 2]), Ok(None));
+        let wish = Wish { counter: 3, time: Time::from_seconds(9), parity: 50 };
+        assert_eq!(Wish::decode(&wish.encode()), Ok(Some(wish)));
+        assert_eq!(Note::decode(&wish.encode()), Ok(None));
+        assert_eq!(Wish::decode(&note.encode()), Ok(None));
+        assert!(Wish::decode(&Wish { parity: 51, ..wish }.encode()).is_err());
         let forgotten = Forgotten {
             time: Time::from_seconds(1),
             host: "h".into(),

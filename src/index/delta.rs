@@ -37,6 +37,8 @@ pub(super) struct Delta {
     /// Each with the number of packs that it speaks of.
     segments: BTreeMap<SegmentId, u32>,
     packs: Vec<Arc<PackRow>>,
+    /// Which segments name which packs.
+    named: Vec<(u32, SegmentId)>,
     rows: Vec<(ChunkRow, u32)>,
     newest: IdMap<u32>,
 }
@@ -64,7 +66,15 @@ impl Delta {
 
     pub fn add_segment(&mut self, id: SegmentId, packs: &[PackInfo]) {
         self.segments.insert(id, packs.len() as u32);
-        packs.iter().for_each(|pack| self.add_pack(pack));
+        for pack in packs {
+            self.named.push((self.packs.len() as u32, id));
+            self.add_pack(pack);
+        }
+    }
+
+    /// Which segments name which packs.
+    pub fn named(&self) -> &[(u32, SegmentId)] {
+        &self.named
     }
 
     pub fn is_empty(&self) -> bool {

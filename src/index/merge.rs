@@ -1,6 +1,6 @@
 //! Several runs, and perhaps the delta, made into one; and a pass over all chunks in order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::iter::Peekable;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,21 +58,36 @@ impl<'a> Merged<'a> {
 /// New numbers for the packs of all inputs; a pack that several inputs know gets one.
 struct Packs {
     numbers: Vec<Vec<Option<u32>>>,
-    seen: HashSet<PackId>,
+    seen: HashMap<PackId, u32>,
+    /// Which segments name which packs, by their new numbers.
+    named: Vec<(u32, SegmentId)>,
     count: u32,
 }
 
 impl Packs {
-    /// The pack's new number, or `None` when it is known already.
-    fn number(&mut self, input: usize, id: &PackId) -> Option<u32> {
-        let fresh = self.seen.insert(*id);
-        let number = fresh.then_some(self.count);
-        self.count += u32::from(fresh);
-        if let Some(numbers) = self.numbers.get_mut(input) {
-            numbers.push(number);
+    /// The pack's new number, or `None` when it is known already. `segments` name it.
+    fn number(&mut self, input: usize, id: &PackId, segments: &[(u32, SegmentId)]) -> Option<u32> {
+        let known = self.seen.get(id).copied();
+        let number = known.unwrap_or(self.count);
+        self.named.extend(segments.iter().map(|(_, segment)| (number, *segment)));
+        let fresh = known.is_none().then_some(number);
+        if fresh.is_some() {
+            self.seen.insert(*id, number);
+            self.count += 1;
         }
-        number
+        if let Some(numbers) = self.numbers.get_mut(input) {
+            numbers.push(fresh);
+        }
+        fresh
     }
+}
+
+/// Those of the ordered pairs that are about this pack.
+fn about(named: &[(u32, SegmentId)], pack: u32) -> &[(u32, SegmentId)] {
+    let from = named.partition_point(|(number, _)| *number < pack);
+    let rest = named.get(from..).unwrap_or_default();
+    let count = rest.partition_point(|(number, _)| *number == pack);
+    rest.get(..count).unwrap_or_default()
 }
 
 /// Writes a run and opens it. It gets its name when it is whole and synced.
@@ -126,21 +141,28 @@ fn write_packs(
     delta: Option<&Delta>,
 ) -> Result<Packs, WriteError> {
     let mut table = write.open_table(PACKS)?;
-    let mut packs = Packs { numbers: Vec::new(), seen: HashSet::new(), count: 0 };
+    let mut packs =
+        Packs { numbers: Vec::new(), seen: HashMap::new(), named: Vec::new(), count: 0 };
     let mut failed = None;
-    let mut put = |packs: &mut Packs, input, pack: &Arc<PackRow>| {
-        if let Some(number) = packs.number(input, &pack.id) {
+    let mut put = |packs: &mut Packs, input, segments: &[_], pack: &Arc<PackRow>| {
+        if let Some(number) = packs.number(input, &pack.id, segments) {
             failed = table.insert(number, encode_pack(pack).as_slice()).err();
         }
     };
     for (input, run) in runs.iter().enumerate() {
         packs.numbers.push(Vec::new());
-        run.packs(&mut |_, pack| put(&mut packs, input, pack)).map_err(WriteError::Index)?;
+        let mut named = run.named().map_err(WriteError::Index)?;
+        named.sort_unstable();
+        run.packs(&mut |number, pack| put(&mut packs, input, about(&named, number), pack))
+            .map_err(WriteError::Index)?;
     }
     if let Some(delta) = delta {
         packs.numbers.push(Vec::new());
-        delta.packs(&mut |_, pack| put(&mut packs, runs.len(), pack));
+        let named = delta.named();
+        delta.packs(&mut |number, pack| put(&mut packs, runs.len(), about(named, number), pack));
     }
+    packs.named.sort_unstable();
+    packs.named.dedup();
     match failed {
         Some(error) => Err(error.into()),
         None => Ok(packs),
@@ -186,6 +208,15 @@ fn write_chunks(
         .chain(delta.into_iter().flat_map(|delta| delta.segments()))
         .map(|(id, packs)| (*id, *packs))
         .collect();
+    let mut named = Vec::new();
+    let places: Vec<SegmentId> = segments.keys().copied().collect();
+    for (pack, segment) in &packs.named {
+        // Segments are bounded by what a listing of them holds in memory.
+        if let Ok(place) = places.binary_search(segment) {
+            named.put_u32(*pack);
+            named.put_u32(place as u32);
+        }
+    }
     let mut counts = Vec::new();
     counts.put_u64(count);
     counts.put_u32(packs.count);
@@ -194,6 +225,7 @@ fn write_chunks(
     facts.insert("layout", LAYOUT)?;
     facts.insert("counts", counts.as_slice())?;
     facts.insert("segments", encode_segments(&segments).as_slice())?;
+    facts.insert("named", named.as_slice())?;
     Ok(())
 }
 

@@ -150,7 +150,7 @@ pub struct Refreshed {
 }
 
 /// So many chunks are kept in memory before they become a run.
-const DELTA_CHUNKS_MAX: usize = 200_000;
+const DELTA_CHUNKS_MAX: usize = 65_536;
 /// From so many chunks on, or segments, the next process shall find a run instead.
 const DELTA_CHUNKS_WORTH_A_RUN: usize = 16_384;
 const DELTA_SEGMENTS_WORTH_A_RUN: usize = 48;
@@ -311,6 +311,31 @@ impl Index {
             first += run.pack_count();
         }
         self.delta.packs(&mut |number, pack| each(first + number, pack));
+        Ok(())
+    }
+
+    /// Every pack that one of these segments names, at least once. What is cached may be about
+    /// packs that went long ago; what a segment says that is there now should be there, too.
+    pub fn packs_named(
+        &self,
+        segments: &BTreeSet<SegmentId>,
+        each: &mut dyn FnMut(&Arc<PackRow>),
+    ) -> Result<(), IndexError> {
+        for run in &self.runs {
+            let named = run.named_by(segments)?;
+            run.packs(&mut |number, pack| {
+                if named.binary_search(&number).is_ok() {
+                    each(pack);
+                }
+            })?;
+        }
+        let named = self.delta.named().iter().filter(|(_, segment)| segments.contains(segment));
+        let named: HashSet<u32> = named.map(|(number, _)| *number).collect();
+        self.delta.packs(&mut |number, pack| {
+            if named.contains(&number) {
+                each(pack);
+            }
+        });
         Ok(())
     }
 

@@ -29,7 +29,7 @@ pub(super) const CACHE_LEN: usize = 2 << 20;
 /// Decoded packs that are remembered: neighbours of a chunk that was asked for come next.
 const PACKS_REMEMBERED: usize = 64;
 /// Changes when the layout of runs changes; others are built anew.
-pub(super) const LAYOUT: &[u8] = b"holdall run 2";
+pub(super) const LAYOUT: &[u8] = b"holdall run 3";
 /// Name of a finished run: `run-`, a random part, `.redb`.
 pub(super) const SUFFIX: &str = ".redb";
 
@@ -120,6 +120,7 @@ pub(super) struct Run {
     path: PathBuf,
     chunks: ReadOnlyTable<u32, &'static [u8]>,
     packs: ReadOnlyTable<u32, &'static [u8]>,
+    facts: ReadOnlyTable<&'static str, &'static [u8]>,
     segments: BTreeMap<SegmentId, u32>,
     chunk_count: u64,
     pack_count: u32,
@@ -185,6 +186,7 @@ impl Run {
             path: path.into(),
             chunks: read.open_table(CHUNKS).map_err(|e| error(e.into()))?,
             packs: read.open_table(PACKS).map_err(|e| error(e.into()))?,
+            facts,
             segments,
             chunk_count,
             pack_count,
@@ -213,6 +215,29 @@ impl Run {
         };
         let alive = packs(true);
         alive > 0 && packs(false) <= alive
+    }
+
+    /// Which segments name which packs, by the packs' numbers.
+    pub fn named(&self) -> Result<Vec<(u32, SegmentId)>, IndexError> {
+        let value = self.facts.get("named").map_err(|e| cache_error(&self.path, e))?;
+        let value = value.ok_or(FormatError::Bad("fact of a run"))?;
+        let segments: Vec<SegmentId> = self.segments.keys().copied().collect();
+        let pair = |bytes: &[u8; 8]| {
+            let mut take = Take::new(bytes);
+            let (pack, segment) = (take.u32("number of a pack")?, take.u32("segment")?);
+            let segment = segments.get(segment as usize).ok_or(FormatError::Bad("segment"))?;
+            Ok((pack, *segment))
+        };
+        value.value().as_chunks().0.iter().map(pair).collect()
+    }
+
+    /// Numbers of the packs that one of these segments names, in order.
+    pub fn named_by(&self, segments: &BTreeSet<SegmentId>) -> Result<Vec<u32>, IndexError> {
+        let mut named = self.named()?;
+        named.retain(|(_, segment)| segments.contains(segment));
+        let mut numbers: Vec<u32> = named.into_iter().map(|(number, _)| number).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     pub fn chunk_count(&self) -> u64 {

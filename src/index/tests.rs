@@ -173,3 +173,38 @@ fn facts_of_packs_that_are_gone_do_not_stay_for_ever() {
     assert_eq!(known(&mut index), ids(&[&alive]));
     assert_eq!(known(&mut Index::open(directory.path()).unwrap()), ids(&[&alive]));
 }
+
+#[test]
+fn a_pack_counts_as_named_by_every_segment_that_names_it_and_by_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = SeededWorld::new(5, Time::default());
+    let mut index = Index::open(directory.path()).unwrap();
+    let ids: Vec<ChunkId> = (0..100).map(|_| ChunkId(random(&world))).collect();
+    let packs: Vec<PackInfo> = ids.chunks(10).map(|ids| pack(&world, ids)).collect();
+    let segment = |n: usize| SegmentId([n as u8; 32]);
+    // The tenth segment replaces the others.
+    for (number, pack) in packs.iter().enumerate() {
+        index.add(segment(number), std::slice::from_ref(pack)).unwrap();
+        if number % 2 == 1 {
+            index.fold().unwrap();
+        }
+    }
+    index.add(segment(10), &packs[..9]).unwrap();
+    let named = |index: &Index, segments: &[usize]| {
+        let segments = segments.iter().map(|n| segment(*n)).collect();
+        let mut found = BTreeSet::new();
+        index.packs_named(&segments, &mut |pack| _ = found.insert(pack.id)).unwrap();
+        packs.iter().map(|pack| found.contains(&pack.id)).collect::<Vec<_>>()
+    };
+    for folded in [false, true] {
+        assert_eq!(named(&index, &[]), [false; 10]);
+        let only = |n: usize| std::array::from_fn::<_, 10, _>(|at| at == n);
+        (0..10).for_each(|n| assert_eq!(named(&index, &[n]), only(n), "{n}, {folded}"));
+        let all_but_the_last = std::array::from_fn::<_, 10, _>(|at| at != 9);
+        assert_eq!(named(&index, &[10]), all_but_the_last);
+        index.fold().unwrap();
+    }
+    index.learn(&packs).unwrap();
+    index.fold().unwrap();
+    assert_eq!(named(&index, &[]), [false; 10], "what a pack says of itself names it nowhere");
+}

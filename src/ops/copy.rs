@@ -7,7 +7,7 @@
 
 #[cfg(test)]
 mod tests;
-mod tree;
+pub(super) mod tree;
 mod twin;
 
 use std::sync::Arc;

@@ -137,7 +137,8 @@ impl std::ops::AddAssign for DiffReport {
         self.added += other.added;
         self.removed += other.removed;
         self.changed += other.changed;
-        self.changed_bytes_before += other.changed_bytes_before;
+        let bytes = self.changed_bytes_before.saturating_add(other.changed_bytes_before);
+        self.changed_bytes_before = bytes;
         self.metadata_count += other.metadata_count;
         self.unknown_count += other.unknown_count;
     }

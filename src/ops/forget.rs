@@ -6,10 +6,12 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use super::OpsError;
+use super::lines::{self, Alarm};
 use super::retention::{self, Candidate, Group, GroupBy, Policy, RetentionError};
 use super::select::Filter;
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
+use crate::limits;
 use crate::progress::{Problem, Progress};
 use crate::repo::{Repository, SnapshotRecord};
 
@@ -22,6 +24,8 @@ pub struct ForgetOptions {
     pub group_by: GroupBy,
     /// These go, whatever the policy says, pinned or the last of their group.
     pub ids: Vec<SnapshotId>,
+    /// What is missing already, and shall not be told of again.
+    pub missing: Vec<Alarm>,
     /// Which snapshots the policy is about.
     pub filter: Filter,
     /// Where the borders of days lie.
@@ -36,6 +40,7 @@ impl Default for ForgetOptions {
             policy: None,
             group_by: GroupBy::default(),
             ids: Vec::new(),
+            missing: Vec::new(),
             filter: Filter::default(),
             zone: TimeZone::UTC,
             dry_run: false,
@@ -52,6 +57,8 @@ pub struct ForgetReport {
     pub named: Vec<SnapshotId>,
     /// All that go, in order of ids.
     pub forgotten: Vec<SnapshotId>,
+    /// What was missing already, and is not told of any more.
+    pub acknowledged: Vec<Alarm>,
     /// How many stay.
     pub kept: u64,
     /// Nothing was changed.
@@ -69,13 +76,14 @@ pub fn forget(
     options: &ForgetOptions,
     progress: &dyn Progress,
 ) -> Result<ForgetReport, OpsError> {
-    if options.policy.is_none() && options.ids.is_empty() {
+    if options.policy.is_none() && options.ids.is_empty() && options.missing.is_empty() {
         return Err(RetentionError::EmptyPolicy.into());
     }
     let mut records = repository.snapshots(progress)?;
     let mut going = take_named(repository, &mut records, &options.ids)?;
     let mut report = ForgetReport {
         named: going.iter().map(|record| record.id).collect(),
+        acknowledged: options.missing.clone(),
         dry_run: options.dry_run,
         ..ForgetReport::default()
     };
@@ -101,7 +109,36 @@ pub fn forget(
     if !options.dry_run && !going.is_empty() {
         repository.forget(&going)?;
     }
+    if !options.dry_run && !options.missing.is_empty() {
+        acknowledge(repository, &options.missing)?;
+    }
     Ok(report)
+}
+
+/// Writes a record of forgetting for what is missing already.
+fn acknowledge(repository: &Repository, missing: &[Alarm]) -> Result<(), OpsError> {
+    let (mut places, mut remains) = (Vec::new(), BTreeSet::new());
+    for alarm in missing {
+        match alarm {
+            Alarm::Missing(head) | Alarm::Changed(head) => {
+                places.push((head.id, head.client, head.number));
+                remains.insert(head.id);
+            }
+            // Nobody knows whose numbers they were: no snapshot has this name.
+            Alarm::Gap { client, first, last, .. } => {
+                let count = (last - first).saturating_add(1);
+                let limit = limits::LIST_MAX as u64;
+                if count > limit {
+                    return Err(OpsError::Limit { what: "the number of missing snapshots", limit });
+                }
+                let all = (*first..=*last).map(|n| (SnapshotId::default(), *client, n));
+                places.extend(all);
+            }
+        }
+    }
+    repository.record_forgotten(&places)?;
+    // One whose session record alone was lost has left its snapshot behind.
+    Ok(repository.remove_uncounted(&remains)?)
 }
 
 /// Takes the named ones out of `records`. One that is damaged can be forgotten too: as long as it
@@ -124,7 +161,10 @@ fn take_named(
         if !counted.contains(id) {
             return Err(OpsError::NoSnapshot { name: id.short(), why: "it is not there".into() });
         }
-        let snapshot = Snapshot::default();
+        // So that its number is no gap once the one after it is forgotten, too.
+        let (client, number) =
+            lines::place(&named, id).or_else(|| lines::place(records, id)).unwrap_or_default();
+        let snapshot = Snapshot { client, number, ..Snapshot::default() };
         named.push(SnapshotRecord { id: *id, snapshot, note: None, hash: [0; 32] });
     }
     Ok(named)

@@ -9,10 +9,13 @@ pub mod diff;
 pub mod dump;
 pub mod find;
 pub mod forget;
+pub mod lines;
 pub mod ls;
 pub mod mark;
+mod memory;
 pub mod probe;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod retention;
 #[cfg(test)]

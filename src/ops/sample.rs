@@ -99,6 +99,7 @@ impl Sample {
         let slots = [NewSlot { secret, cost: PasswordCost::LOWEST, label: String::new() }];
         let environment = Environment {
             cache: cache.path().into(),
+            state: cache.path().join("state"),
             client: ClientId([1; 16]),
             host: "host".into(),
             user: "user".into(),

@@ -327,8 +327,8 @@ mod tests {
         let packs = (report.data_packs.object_count, report.tree_packs.object_count);
         assert_eq!((packs, report.unknown_packs.object_count), ((2, 2), 0));
         assert_eq!(report.segments.object_count, 2);
-        // Two snapshots and their sessions; the configuration and a key slot.
-        assert_eq!((report.snapshots.object_count, report.others.object_count), (4, 2));
+        // Two snapshots and their sessions; the configuration and a key slot, with their copies.
+        assert_eq!((report.snapshots.object_count, report.others.object_count), (4, 4));
         let (mut count, mut bytes) = (0, 0);
         let listed = &mut |listed: crate::storage::Listed| {
             count += 1;
@@ -336,7 +336,7 @@ mod tests {
         };
         sample.repository.storage().list("", listed).unwrap();
         assert_eq!(report.stored_bytes(), bytes);
-        assert_eq!(count, 4 + 2 + 4 + 2);
+        assert_eq!(count, 4 + 2 + 4 + 4);
         assert!(report.dedup_ratio().is_some_and(|ratio| (3.5..3.7).contains(&ratio)));
         assert!(report.compression_ratio().is_some_and(|ratio| (0.9..1.3).contains(&ratio)));
         assert!(progress.problems().is_empty());

@@ -179,6 +179,8 @@ pub struct OpenedFrame {
     pub id: FrameId,
     /// What its chunks are.
     pub kind: ChunkKind,
+    /// How they are stored.
+    pub codec: Codec,
     /// The chunks.
     pub plain: Vec<u8>,
     /// Their lengths.
@@ -253,7 +255,8 @@ impl FrameOpener {
                 plain
             }
         };
-        Ok(OpenedFrame { id: header.id, kind: header.kind, plain, chunk_lens: body.chunk_lens })
+        let FrameBody { codec, chunk_lens, .. } = body;
+        Ok(OpenedFrame { id: header.id, kind: header.kind, codec, plain, chunk_lens })
     }
 
     fn session_key(&self, keys: &KeyRing, header: &FrameHeader) -> Result<Key, CryptoError> {

@@ -2,10 +2,12 @@
 
 mod builder;
 mod frame;
+mod parity;
 mod reader;
 
 pub use builder::{FinishedPack, PackBuilder};
 pub use frame::{FrameOpener, FrameSealer, OpenedFrame, PlainFrame, SealedFrame, is_outdated};
+pub use parity::{make_parity, mend_pack};
 pub use reader::{read_frame, read_trailer, scan_frames};
 
 use crate::compress::CompressError;
@@ -42,4 +44,12 @@ pub enum PackError {
     /// A delta frame without its base.
     #[error("frame {} needs a base that was not given", .0.short())]
     NoBase(FrameId),
+    /// More of the pack is lost than its parity brings back.
+    #[error("{lost} parts of it are lost, and its parity brings back {spare}")]
+    BeyondParity {
+        /// Shards of the pack that are lost.
+        lost: usize,
+        /// Shards of parity that are good.
+        spare: usize,
+    },
 }

@@ -3,15 +3,18 @@
 use std::sync::{Arc, RwLock};
 
 use super::slots::{self, NewSlot};
-use super::{Environment, RepoError, Repository, unlock};
-use crate::crypto::{KeyRing, Secret};
+use super::unlock::{self, Unlocked};
+use super::{Environment, RepoError, Repository, copies};
+use crate::crypto::{CryptoError, KeyRing, Secret};
 use crate::format::FormatError;
 use crate::format::config::{self, ChunkerParams, Config};
+use crate::format::copies::copy_key;
 use crate::id::{FamilyId, RepositoryId};
 use crate::limits;
-use crate::object::Sealer;
+use crate::object::{ObjectError, Sealer};
 use crate::pack::FrameOpener;
-use crate::storage::{ErrorKind, Storage};
+use crate::progress::Problem;
+use crate::storage::{Storage, StorageError};
 use crate::world::{World, random};
 
 /// How a new repository is to be.
@@ -76,42 +79,44 @@ impl Repository {
         // Last of all: where there is a config, there is a repository.
         let mut object = config.encode();
         object.extend_from_slice(&sealer.keys.config_mac(&object)?);
-        storage.put(config::KEY, &[&object])?;
+        copies::put_twice(&*storage, config::KEY, &object)?;
         let environment = environment.of(&repository);
         Ok(Self::assemble(storage, world, environment, config, sealer))
     }
 
-    /// Opens a repository with the first of the secrets that fits a slot.
+    /// Opens a repository with the first of the secrets that fits a slot. Where the config is
+    /// missing, damaged or refused, its copy is tried.
     pub fn open(
         storage: Arc<dyn Storage>,
         world: Arc<dyn World>,
         environment: Environment,
         secrets: &[Secret],
     ) -> Result<Self, RepoError> {
-        let location = storage.location();
-        let object = match storage.get(config::KEY, limits::CONFIG_LEN_MAX as u64) {
-            Ok(object) => object,
-            Err(error) if error.kind == ErrorKind::NotFound => {
-                return Err(RepoError::Missing { location });
+        let original = copies::get(&*storage, config::KEY, limits::CONFIG_LEN_MAX)?;
+        let first = Opened::open(&*storage, &environment, secrets, &original);
+        let (opened, problem) = match first {
+            Ok(opened) => (opened, None),
+            Err(error) => {
+                let key = copy_key(config::KEY);
+                let copy = copies::get(&*storage, &key, limits::CONFIG_LEN_MAX)?;
+                let differs = copy.is_ok() && copy.as_ref().ok() != original.as_ref().ok();
+                if !differs {
+                    return Err(error);
+                }
+                match (Opened::open(&*storage, &environment, secrets, &copy), &error) {
+                    (Ok(opened), _) => (opened, Some(Problem::damage(config::KEY, &error))),
+                    // With its copy it is a repository, so what its copy says counts.
+                    (Err(second), RepoError::Missing { .. }) => return Err(second),
+                    _ => return Err(error),
+                }
             }
-            Err(error) => return Err(error.into()),
         };
-        let unreadable = |source| RepoError::Unreadable { location: location.clone(), source };
-        let (bytes, mac) = Config::split(&object).map_err(unreadable)?;
-        let config = Config::decode(bytes).map_err(unreadable)?;
-        let environment = environment.of(&config.repository);
-        let keys = unlock::unlock(&*storage, &config.repository, secrets, &environment.cache)?;
-        if keys.config_mac(bytes)? != *mac {
-            return Err(RepoError::Object {
-                key: config::KEY.into(),
-                source: crate::crypto::CryptoError::Tag.into(),
-            });
-        }
-        if !keys.is_usable() {
-            return Err(unreadable(FormatError::Bad("bundle of keys")));
-        }
+        let Opened { config, keys, problem: slot_problem } = opened;
         let sealer = Arc::new(Sealer { keys, repository: config.repository });
-        Ok(Self::assemble(storage, world, environment, config, sealer))
+        let environment = environment.of(&config.repository);
+        let mut repository = Self::assemble(storage, world, environment, config, sealer);
+        repository.opening_problems.extend(problem.into_iter().chain(slot_problem));
+        Ok(repository)
     }
 
     /// The same repository with other keys.
@@ -134,6 +139,58 @@ impl Repository {
     ) -> Self {
         let opener = FrameOpener::new(config.family);
         let index = RwLock::new(None);
-        Self { storage, world, config, sealer, opener, environment, index }
+        let opening_problems = Vec::new();
+        Self { storage, world, config, sealer, opener, environment, index, opening_problems }
+    }
+}
+
+/// A config with the keys that it is authenticated by.
+pub(super) struct Opened {
+    config: Config,
+    keys: KeyRing,
+    problem: Option<Problem>,
+}
+
+impl Opened {
+    fn open(
+        storage: &dyn Storage,
+        environment: &Environment,
+        secrets: &[Secret],
+        object: &Result<Vec<u8>, StorageError>,
+    ) -> Result<Self, RepoError> {
+        let location = storage.location();
+        let object = match object {
+            Ok(object) => object,
+            Err(error) if error.is_not_found() => return Err(RepoError::Missing { location }),
+            Err(_) => {
+                let (found, limit) = (u64::MAX, limits::CONFIG_LEN_MAX as u64);
+                let source = FormatError::TooLarge { what: "config", found, limit };
+                return Err(RepoError::Unreadable { location, source });
+            }
+        };
+        let unreadable = |source| RepoError::Unreadable { location: location.clone(), source };
+        let (bytes, _) = Config::split(object).map_err(unreadable)?;
+        let config = Config::decode(bytes).map_err(unreadable)?;
+        let memory = environment.clone().of(&config.repository).cache;
+        let Unlocked { keys, problem } =
+            unlock::unlock(storage, &config.repository, secrets, &memory)?;
+        let config = Self::check(object, &keys).map_err(|error| match error {
+            ObjectError::Format(source) => unreadable(source),
+            source => RepoError::Object { key: config::KEY.into(), source },
+        })?;
+        if !keys.is_usable() {
+            return Err(unreadable(FormatError::Bad("bundle of keys")));
+        }
+        Ok(Self { config, keys, problem })
+    }
+
+    /// The config that these bytes are, if it is authentic.
+    pub(super) fn check(object: &[u8], keys: &KeyRing) -> Result<Config, ObjectError> {
+        let (bytes, mac) = Config::split(object)?;
+        let config = Config::decode(bytes)?;
+        match keys.config_mac(bytes)? == *mac {
+            true => Ok(config),
+            false => Err(CryptoError::Tag.into()),
+        }
     }
 }

@@ -15,6 +15,15 @@ pub enum EpochState {
     Planned(Plan),
     /// What is dead is decided.
     Sweeping(Plan, Sweep),
+    /// A record of it does not open, so nobody can tell what it condemns.
+    Unreadable {
+        /// What is dead is decided: somebody may be deleting it.
+        decided: bool,
+        /// The record.
+        key: String,
+        /// Why it does not open.
+        why: String,
+    },
     /// Every dead pack is gone.
     Done,
 }
@@ -42,22 +51,47 @@ impl Repository {
 
     /// The highest epoch, or none. What vanishes while it is read is listed again (W2).
     pub fn highest_epoch(&self) -> Result<Option<Epoch>, RepoError> {
+        let mut seen = None;
         loop {
             let Some((number, steps)) = self.list_epochs()?.pop_last() else { return Ok(None) };
             if steps.contains(&EpochStep::Done) {
                 return Ok(Some(Epoch { number, state: EpochState::Done }));
             }
-            let plan =
-                self.epoch_record(number, EpochStep::Plan, ObjectType::Plan, Plan::decode)?;
-            let Some(plan) = plan else { continue };
-            if !steps.contains(&EpochStep::Sweep) {
-                return Ok(Some(Epoch { number, state: EpochState::Planned(plan) }));
-            }
-            let sweep =
-                self.epoch_record(number, EpochStep::Sweep, ObjectType::Sweep, Sweep::decode)?;
-            let Some(sweep) = sweep else { continue };
-            return Ok(Some(Epoch { number, state: EpochState::Sweeping(plan, sweep) }));
+            let state = match self.open_epoch(number, &steps) {
+                Ok(Some(state)) => state,
+                // Records of the highest epoch are never removed.
+                Ok(None) if seen.as_ref() == Some(&(number, steps.clone())) => {
+                    let (decided, key) = (true, epoch_key(number, EpochStep::Plan));
+                    EpochState::Unreadable { decided, key, why: "it is missing".into() }
+                }
+                Ok(None) => {
+                    seen = Some((number, steps));
+                    continue;
+                }
+                Err(RepoError::Object { key, source }) => {
+                    let decided = steps.contains(&EpochStep::Sweep);
+                    EpochState::Unreadable { decided, key, why: source.to_string() }
+                }
+                Err(error) => return Err(error),
+            };
+            return Ok(Some(Epoch { number, state }));
         }
+    }
+
+    /// An epoch that has not ended; `None` when a record is not there any more.
+    fn open_epoch(
+        &self,
+        number: u64,
+        steps: &[EpochStep],
+    ) -> Result<Option<EpochState>, RepoError> {
+        let plan = self.epoch_record(number, EpochStep::Plan, ObjectType::Plan, Plan::decode)?;
+        let Some(plan) = plan else { return Ok(None) };
+        if !steps.contains(&EpochStep::Sweep) {
+            return Ok(Some(EpochState::Planned(plan)));
+        }
+        let sweep =
+            self.epoch_record(number, EpochStep::Sweep, ObjectType::Sweep, Sweep::decode)?;
+        Ok(sweep.map(|sweep| EpochState::Sweeping(plan, sweep)))
     }
 
     /// A step's record, or `None` when it is not there any more.

@@ -4,8 +4,12 @@
 //! names (W1 to W8, F1, R1).
 
 mod commit;
+mod condition;
+mod copies;
 mod create;
+mod damage;
 mod epochs;
+mod parity;
 mod pipeline;
 mod reader;
 mod rotation;
@@ -18,7 +22,7 @@ pub use create::CreateOptions;
 pub use epochs::{Epoch, EpochState};
 pub use reader::{ChunkReader, Found};
 pub use rotation::Rotation;
-pub use session::{Presence, Session};
+pub use session::{Distrusted, Presence, Session};
 pub use slots::{NewSlot, SlotRecord};
 pub use snapshots::SnapshotRecord;
 
@@ -35,6 +39,7 @@ use crate::id::{ChunkId, ClientId, FrameId, PackId, RepositoryId, SnapshotId};
 use crate::index::{Index, IndexError, Refreshed};
 use crate::object::{ObjectError, Sealer};
 use crate::pack::{FrameOpener, PackError};
+use crate::progress::Problem;
 use crate::storage::{Storage, StorageError};
 use crate::world::World;
 
@@ -119,6 +124,9 @@ pub enum RepoError {
 pub struct Environment {
     /// Directory for the local index of this repository; made where it is missing.
     pub cache: PathBuf,
+    /// Directory for what this installation remembers of this repository, which no other place
+    /// could tell; made where it is missing.
+    pub state: PathBuf,
     /// This installation.
     pub client: ClientId,
     /// This machine's name.
@@ -132,9 +140,10 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The same for one repository: a cache directory serves several.
+    /// The same for one repository: a directory of each kind serves several.
     fn of(self, repository: &RepositoryId) -> Self {
-        Self { cache: self.cache.join(repository.to_hex()), ..self }
+        let own = repository.to_hex();
+        Self { cache: self.cache.join(&own), state: self.state.join(&own), ..self }
     }
 }
 
@@ -148,6 +157,7 @@ pub struct Repository {
     opener: FrameOpener,
     environment: Environment,
     index: RwLock<Option<Index>>,
+    opening_problems: Vec<Problem>,
 }
 
 impl Repository {

@@ -14,10 +14,11 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::RepoError;
 use crate::format::frame::ChunkKind;
 use crate::format::pack::PackInfo;
+use crate::format::parity::parity_key;
 use crate::id::{SegmentId, SnapshotId};
 use crate::index::write_segment;
 use crate::object::Sealer;
-use crate::pack::{FinishedPack, FrameSealer, PackBuilder, PlainFrame, SealedFrame};
+use crate::pack::{FinishedPack, FrameSealer, PackBuilder, PlainFrame, SealedFrame, make_parity};
 use crate::storage::{ErrorKind, Storage};
 use crate::world::World;
 
@@ -35,6 +36,8 @@ pub(super) struct Settings {
     pub session: SnapshotId,
     pub level: i32,
     pub pack_size: usize,
+    /// Percent of a pack's length; 0 for none.
+    pub parity: u8,
     pub threads: usize,
 }
 
@@ -326,7 +329,10 @@ fn store_pack(shared: &Shared, mut pack: FinishedPack) -> Result<PackInfo, RepoE
         let key = pack.key();
         let parts: Vec<&[u8]> = pack.parts.iter().map(Vec::as_slice).collect();
         match settings.storage.put(&key, &parts) {
-            Ok(()) => return Ok(pack.info),
+            Ok(()) => {
+                store_parity(settings, &pack)?;
+                return Ok(pack.info);
+            }
             Err(error) => {
                 tried += 1;
                 let unclear = matches!(error.kind, ErrorKind::Transient | ErrorKind::AlreadyExists);
@@ -336,10 +342,26 @@ fn store_pack(shared: &Shared, mut pack: FinishedPack) -> Result<PackInfo, RepoE
                 let own = error.kind == ErrorKind::Transient
                     && settings.storage.stat(&key).is_ok_and(|len| len == pack.info.len);
                 if own {
+                    store_parity(settings, &pack)?;
                     return Ok(pack.info);
                 }
                 pack = pack.renamed(&*settings.world, &settings.sealer)?;
             }
         }
+    }
+}
+
+/// Makes the parity of a pack that was stored just now.
+fn store_parity(settings: &Settings, pack: &FinishedPack) -> Result<(), RepoError> {
+    if settings.parity == 0 {
+        return Ok(());
+    }
+    let parts: Vec<&[u8]> = pack.parts.iter().map(Vec::as_slice).collect();
+    let (world, sealer) = (&*settings.world, &*settings.sealer);
+    let parity = make_parity(world, sealer, &pack.info.id, &parts, settings.parity)?;
+    match settings.storage.put(&parity_key(&pack.info.id), &[&parity]) {
+        // The backup itself is not in danger: a repair makes the parity that is missing.
+        Err(error) if error.kind == ErrorKind::Transient => Ok(()),
+        result => Ok(result?),
     }
 }

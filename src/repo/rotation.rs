@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use super::copies::{delete_twice, put_twice};
 use super::slots::{Found, leave_room};
 use super::{RepoError, Repository};
 use crate::crypto::{CryptoError, KeyRing, seal_to_slot};
@@ -37,8 +38,8 @@ impl Repository {
     /// interrupted leaves every slot usable, and the next one cleans up after it.
     ///
     /// # Errors
-    /// `Object` when an object under `keys/` is no slot of this repository: it may be a damaged
-    /// one of somebody who would be shut out.
+    /// `Object` when an object under `keys/` is no slot of this repository, nor is its copy: it may
+    /// be a damaged one of somebody who would be shut out.
     pub fn rotate(&self) -> Result<Rotation, RepoError> {
         let (mut keys, generation) = self.keys().rotated(self.world())?;
         self.give_to_all(&keys)?;
@@ -49,7 +50,7 @@ impl Repository {
                 continue;
             }
             for old in found.iter().filter(|old| keys.has_all(&old.about.keys)) {
-                self.storage().delete(&slot_key(&old.name))?;
+                delete_twice(self.storage(), &slot_key(&old.name))?;
             }
         }
         let mut found = heads.values().flatten();
@@ -115,17 +116,17 @@ impl Repository {
         if again != slot {
             return Err(damaged(CryptoError::Bundle.into()));
         }
-        self.storage().put(&key, &[&object])?;
+        put_twice(self.storage(), &key, &object)?;
         // Who removes a slot looks after it whether it is gone: either this object is seen there,
         // or it is seen here that the others are gone.
         for found in found {
-            match self.storage().stat(&slot_key(&found.name)) {
+            match self.storage().stat(&found.shelf.key(&found.name)) {
                 Ok(_) => return Ok(true),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        self.storage().delete(&key)?;
+        delete_twice(self.storage(), &key)?;
         Ok(false)
     }
 }

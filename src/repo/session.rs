@@ -2,8 +2,9 @@
 //! Format: `format-spec/11-sessions.md#writer`.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::condition::{self, Avoided};
 use super::pipeline::{Pipeline, Settings};
 use super::{EpochState, RepoError, Repository};
 use crate::format::envelope::ObjectType;
@@ -12,7 +13,7 @@ use crate::format::pack::ChunkInfo;
 use crate::format::session::{Purpose, Session as Record, session_key};
 use crate::id::{ChunkId, FrameId, PackId, SnapshotId};
 use crate::index::Index;
-use crate::pack::{FrameSealer, PlainFrame, SealedFrame};
+use crate::pack::{FrameSealer, OpenedFrame, PlainFrame, SealedFrame, is_outdated};
 use crate::storage::ErrorKind;
 use crate::world::random;
 
@@ -30,8 +31,13 @@ pub struct Session {
     pub(super) commit_tried: bool,
     /// Snapshots that an unfinished plan has marked; `None` where there is no such plan (W5).
     marked: Option<(u64, HashSet<SnapshotId>)>,
-    /// Packs that were there when it began, and stay.
+    /// Something is damaged, so nothing is taken over unseen: what the source still has is
+    /// stored again.
+    mending: bool,
+    /// Packs that were there when it began, that stay and that nobody found damaged.
     reusable: Arc<HashSet<PackId>>,
+    /// What could not be read while it was at work.
+    distrusted: Arc<Distrusted>,
     /// Packs that it has stored itself.
     own: HashSet<PackId>,
     /// Chunks that were added and that the index does not know yet.
@@ -50,10 +56,8 @@ impl Session {
     ) -> Result<Self, RepoError> {
         let id = record(repository, purpose)?; // W1
         let (epoch, avoided, marked) = avoided(repository)?; // W2
-        repository.refresh_index()?; // W3
-        let listed = repository.list_packs()?;
-        let reusable =
-            listed.into_iter().map(|(id, _)| id).filter(|id| !avoided.contains(id)).collect();
+        let found = condition::find(repository, &avoided)?; // W3
+        let (mending, reusable) = (found.is_damaged, found.reusable);
         let config = repository.config();
         let sealer = FrameSealer::new(repository.world(), repository.keys(), config.family)?;
         let pipeline = Pipeline::start(Settings {
@@ -64,6 +68,7 @@ impl Session {
             session: id,
             level: compression.unwrap_or(config.compression),
             pack_size: config.pack_size as usize,
+            parity: repository.parity()?,
             threads: repository.environment.threads,
         });
         Ok(Self {
@@ -72,7 +77,12 @@ impl Session {
             epoch,
             commit_tried: false,
             marked,
+            mending,
             reusable: Arc::new(reusable),
+            distrusted: Arc::new(Distrusted {
+                repository: repository.clone(),
+                packs: Mutex::default(),
+            }),
             own: HashSet::new(),
             pending: HashSet::new(),
             open: [None, None],
@@ -107,9 +117,9 @@ impl Session {
     }
 
     /// Whether a snapshot's trees may be taken over without looking up their chunks (W5): it
-    /// counts, and no prune is deciding about what it needs.
+    /// counts, no prune is deciding about what it needs, and nothing is known to be damaged.
     pub fn may_adopt(&self, id: &SnapshotId, began_under: u64) -> Result<bool, RepoError> {
-        if !self.repository.counted()?.contains(id) {
+        if self.mending || !self.repository.counted()?.contains(id) {
             return Ok(false);
         }
         Ok(match &self.marked {
@@ -123,13 +133,27 @@ impl Session {
         if self.pending.contains(id) {
             return Ok(true);
         }
-        let stays = |pack: &PackId| self.reusable.contains(pack) || self.own.contains(pack);
+        let stays = |pack: &PackId| {
+            self.own.contains(pack)
+                || (self.reusable.contains(pack) && !self.distrusted.contains(pack))
+        };
         stays_somewhere(&self.repository, id, &stays)
     }
 
     /// Tells other threads which chunks the repository had when the session began.
     pub fn presence(&self) -> Presence {
         Presence { repository: self.repository.clone(), reusable: self.reusable.clone() }
+    }
+
+    /// Where other threads name the chunks that they could not read: what the source still has
+    /// of what lies beside them is stored again.
+    pub fn distrusted(&self) -> Arc<Distrusted> {
+        self.distrusted.clone()
+    }
+
+    /// Whether something is known to be damaged, so that nothing is taken over unseen.
+    pub fn is_mending(&self) -> bool {
+        self.mending
     }
 
     /// Adds a chunk unless the repository has it; says whether it was new.
@@ -173,15 +197,15 @@ impl Session {
         Ok(())
     }
 
-    /// Adds a frame as it is stored elsewhere, under the same name (P3).
+    /// Adds a frame as it is stored elsewhere, under the same name (P3), which is its nonce, too.
+    /// If a rotation has replaced its key, it is sealed anew.
     pub fn add_frame(&mut self, frame: SealedFrame) -> Result<(), RepoError> {
-        self.pipeline.send_sealed(frame)?;
-        self.take_stored()
-    }
-
-    /// Adds a frame that is sealed anew under the name that it has elsewhere (P3).
-    pub fn add_plain_frame(&mut self, frame: PlainFrame) -> Result<(), RepoError> {
-        self.pipeline.send(frame)?;
+        if is_outdated(self.repository.keys(), &frame.bytes)? {
+            let OpenedFrame { id, kind, plain, .. } = self.repository.open_frame(frame.bytes)?;
+            self.pipeline.send(PlainFrame { kind, id, plain, chunks: frame.info.chunks })?;
+        } else {
+            self.pipeline.send_sealed(frame)?;
+        }
         self.take_stored()
     }
 
@@ -223,6 +247,32 @@ impl Session {
             self.repository.storage().delete(&session_key(&self.id))?;
         }
         flushed
+    }
+}
+
+/// Packs that seem good, and in which something could not be read: what else lies there may be
+/// no better.
+#[derive(Debug)]
+pub struct Distrusted {
+    repository: Arc<Repository>,
+    packs: Mutex<HashSet<PackId>>,
+}
+
+impl Distrusted {
+    /// Names a chunk that could not be read. Where the index cannot say where it lies, nobody
+    /// relies on it either.
+    pub fn add(&self, id: &ChunkId) {
+        let places = self.repository.with_index(|index| index.locations(id));
+        let places = places.ok().and_then(Result::ok).unwrap_or_default();
+        self.lock().extend(places.iter().map(|place| place.pack.id));
+    }
+
+    fn contains(&self, pack: &PackId) -> bool {
+        self.lock().contains(pack)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<PackId>> {
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -284,23 +334,26 @@ fn record(repository: &Repository, purpose: Purpose) -> Result<SnapshotId, RepoE
     }
 }
 
-type Avoided = (u64, HashSet<PackId>, Option<(u64, HashSet<SnapshotId>)>);
+type Marked = Option<(u64, HashSet<SnapshotId>)>;
 
 /// W2: what the highest epoch condemns, or has sentenced.
-fn avoided(repository: &Repository) -> Result<Avoided, RepoError> {
+fn avoided(repository: &Repository) -> Result<(u64, Avoided, Marked), RepoError> {
     let Some(epoch) = repository.highest_epoch()? else {
-        return Ok((0, HashSet::new(), None));
+        return Ok((0, Avoided::default(), None));
     };
+    let number = epoch.number;
     Ok(match epoch.state {
         EpochState::Planned(plan) => {
             let marked = plan.marked.into_iter().collect();
-            (epoch.number, plan.condemned.into_iter().collect(), Some((epoch.number, marked)))
+            (number, Avoided::Packs(plan.condemned.into_iter().collect()), Some((number, marked)))
         }
         EpochState::Sweeping(plan, sweep) => {
             let mut dead: HashSet<PackId> = plan.condemned.into_iter().collect();
             sweep.rescued.iter().for_each(|id| _ = dead.remove(id));
-            (epoch.number, dead, None)
+            (number, Avoided::Packs(dead), None)
         }
-        EpochState::Done => (epoch.number, HashSet::new(), None),
+        // It may condemn anything, and has marked nothing that anyone knows of.
+        EpochState::Unreadable { .. } => (number, Avoided::All, Some((number, HashSet::new()))),
+        EpochState::Done => (number, Avoided::default(), None),
     })
 }

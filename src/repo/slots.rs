@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::copies::{delete_twice, put_twice};
 use super::{Environment, RepoError, Repository, unlock};
 use crate::crypto::{
     CryptoError, KeyRing, PasswordCost, Secret, SlotKey, WRAPPED_LEN, seal_to_slot,
 };
 use crate::format::FormatError;
+use crate::format::copies::copy_key;
 use crate::format::slot::{Slot, SlotAbout, SlotKind, slot_key};
 use crate::id::SlotId;
 use crate::limits;
@@ -41,13 +43,13 @@ pub struct SlotRecord {
 impl Repository {
     /// Adds a slot; any that is there stays.
     pub fn add_slot(&self, slot: &NewSlot) -> Result<SlotId, RepoError> {
-        leave_room(names(self.storage())?.len() as u64 + 1)?;
+        leave_room(names(self.storage(), Shelf::Originals)?.len() as u64 + 1)?;
         let id = store(self.storage(), self.world(), self.sealer(), self.environment(), slot)?;
         // Either a rotation that is at work sees the new slot when it looks for the last time
         // whether every slot has the new keys, or what it has stored before that is seen here.
         let (found, _) = self.read_slots()?;
         if found.iter().any(|found| !self.keys().has_all(&found.about.keys)) {
-            self.storage().delete(&slot_key(&id))?;
+            delete_twice(self.storage(), &slot_key(&id))?;
             return Err(CryptoError::Changed.into());
         }
         Ok(id)
@@ -75,7 +77,7 @@ impl Repository {
         Ok(records)
     }
 
-    /// Objects under `keys/` that are no slots of this repository, by their names: damaged, or put
+    /// Names under `keys/` that are no slots of this repository, nor their copies: damaged, or put
     /// there by somebody who has not its keys.
     pub fn strange_slots(&self) -> Result<Vec<(SlotId, ObjectError)>, RepoError> {
         Ok(self.read_slots()?.1)
@@ -93,7 +95,7 @@ impl Repository {
             let mut objects: Vec<SlotId> = found.map(|found| found.name).collect();
             for (name, _) in strange {
                 // One that is damaged only in what it says about itself still opens.
-                if name == *id || self.slot_of(&name)?.is_some_and(|slot| slot.id == *id) {
+                if name == *id || self.is_under(&name, id)? {
                     objects.push(name);
                 }
             }
@@ -101,33 +103,48 @@ impl Repository {
                 return Ok(());
             }
             for name in objects {
-                self.storage().delete(&slot_key(&name))?;
+                delete_twice(self.storage(), &slot_key(&name))?;
             }
         }
     }
 
-    fn slot_of(&self, name: &SlotId) -> Result<Option<Slot>, RepoError> {
-        Ok(read(self.storage(), name)?.and_then(Result::ok))
+    /// Whether either object of a name is this slot, whatever it says about itself.
+    fn is_under(&self, name: &SlotId, id: &SlotId) -> Result<bool, RepoError> {
+        for shelf in [Shelf::Originals, Shelf::Copies] {
+            let slot = read(self.storage(), name, shelf)?;
+            if slot.is_some_and(|slot| slot.is_ok_and(|slot| slot.id == *id)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// The slots of this repository, and the objects that are none. Only who has its keys can make
-    /// what a slot says about itself, which is bound to the rest of it.
+    /// The slots of this repository, and the names under which there is none: neither an original
+    /// nor a copy. Only who has its keys can make what a slot says about itself, which is bound to
+    /// the rest of it.
     pub(super) fn read_slots(&self) -> Result<ReadSlots, RepoError> {
-        let (mut found, mut strange) = (Vec::new(), Vec::new());
-        for (name, slot) in read_all(self.storage(), |_| {})?.0 {
-            let about = slot.and_then(|slot| Ok((open_about(self.keys(), &slot)?, slot)));
-            match about {
-                Ok((about, slot)) => found.push(Found { name, slot, about }),
-                Err(error) => strange.push((name, error)),
+        let (mut found, mut strange) = (Vec::<Found>::new(), Vec::new());
+        for shelf in [Shelf::Originals, Shelf::Copies] {
+            for (name, slot) in read_all(self.storage(), shelf, |_| {})?.0 {
+                let about = slot.and_then(|slot| Ok((open_about(self.keys(), &slot)?, slot)));
+                match about {
+                    Ok((_, slot)) if found.iter().any(|it| it.name == name && it.slot == slot) => {}
+                    Ok((about, slot)) => found.push(Found { name, shelf, slot, about }),
+                    Err(error) => strange.push((name, error)),
+                }
             }
         }
+        strange.retain(|(name, _)| found.iter().all(|found| found.name != *name));
+        strange.sort_by_key(|(name, _)| *name);
+        strange.dedup_by_key(|(name, _)| *name);
         Ok((found, strange))
     }
 }
 
-/// An object that holds a slot of this repository.
+/// An object that holds a slot of this repository: an original, or a copy that is not the same.
 pub(super) struct Found {
     pub name: SlotId,
+    pub shelf: Shelf,
     pub slot: Slot,
     pub about: SlotAbout,
 }
@@ -194,7 +211,7 @@ pub(super) fn store(
     let object = slot.encode();
     let again = Slot::decode(&object).map_err(|_| CryptoError::Bundle)?;
     unlock::open_all(&[&again], &new.secret)?;
-    storage.put(&slot_key(&slot.id), &[&object])?;
+    put_twice(storage, &slot_key(&slot.id), &object)?;
     Ok(slot.id)
 }
 
@@ -202,15 +219,48 @@ fn open_about(keys: &KeyRing, slot: &Slot) -> Result<SlotAbout, ObjectError> {
     Ok(SlotAbout::decode(&keys.open_about(&slot.encode_bound(), &slot.about)?)?)
 }
 
+/// Where slots lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shelf {
+    Originals,
+    Copies,
+}
+
+impl Shelf {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Originals => "keys/",
+            Self::Copies => "copies/keys/",
+        }
+    }
+
+    pub(super) fn key(self, name: &SlotId) -> String {
+        match self {
+            Self::Originals => slot_key(name),
+            Self::Copies => copy_key(&slot_key(name)),
+        }
+    }
+}
+
 /// Names of the objects that may be slots, in order.
-fn names(storage: &dyn Storage) -> Result<Vec<SlotId>, RepoError> {
+pub(super) fn names(storage: &dyn Storage, shelf: Shelf) -> Result<Vec<SlotId>, RepoError> {
     let mut names = Vec::new();
-    storage.list("keys/", &mut |listed| {
-        let name = listed.key.strip_prefix("keys/").map(SlotId::from_hex);
+    storage.list(shelf.prefix(), &mut |listed| {
+        let name = listed.key.strip_prefix(shelf.prefix()).map(SlotId::from_hex);
         names.extend(name.and_then(Result::ok));
     })?;
     names.sort();
     Ok(names)
+}
+
+/// What is wrong with a slot.
+pub(super) fn problem(keys: &KeyRing, slot: Result<Slot, ObjectError>) -> Option<ObjectError> {
+    slot.and_then(|slot| open_about(keys, &slot)).err()
+}
+
+/// Whether bytes are a slot of this repository.
+pub(super) fn is_ours(keys: &KeyRing, object: &[u8]) -> bool {
+    Slot::decode(object).is_ok_and(|slot| open_about(keys, &slot).is_ok())
 }
 
 /// A slot with the name of its object; a damaged one comes with what is wrong.
@@ -220,21 +270,22 @@ pub(super) type ReadSlot = (SlotId, Result<Slot, ObjectError>);
 /// slots under new names.
 const LOOKS_MAX: usize = 8;
 
-/// All objects under `keys/` that there may be, ordered as `order` likes, and how many more there
+/// All objects of a shelf that there may be, ordered as `order` likes, and how many more there
 /// are.
 pub(super) fn read_all(
     storage: &dyn Storage,
+    shelf: Shelf,
     order: impl Fn(&mut Vec<SlotId>),
 ) -> Result<(Vec<ReadSlot>, usize), RepoError> {
     let mut looks = 0;
     loop {
-        let mut names = names(storage)?;
+        let mut names = names(storage, shelf)?;
         order(&mut names);
         let unread = names.len().saturating_sub(limits::SLOTS_MAX);
         names.truncate(limits::SLOTS_MAX);
         let mut slots = Vec::with_capacity(names.len());
         for name in &names {
-            slots.extend(read(storage, name)?.map(|slot| (*name, slot)));
+            slots.extend(read(storage, name, shelf)?.map(|slot| (*name, slot)));
         }
         looks += 1;
         if slots.len() == names.len() || looks == LOOKS_MAX {
@@ -244,11 +295,12 @@ pub(super) fn read_all(
 }
 
 /// The object of a name; `None` where it is gone again.
-fn read(
+pub(super) fn read(
     storage: &dyn Storage,
     name: &SlotId,
+    shelf: Shelf,
 ) -> Result<Option<Result<Slot, ObjectError>>, RepoError> {
-    match storage.get(&slot_key(name), limits::SLOT_LEN_MAX as u64) {
+    match storage.get(&shelf.key(name), limits::SLOT_LEN_MAX as u64) {
         Ok(object) => Ok(Some(Slot::decode(&object).map_err(ObjectError::from))),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error.into()),
@@ -270,6 +322,7 @@ mod tests {
     fn environment(cache: &Path) -> Environment {
         Environment {
             cache: cache.into(),
+            state: cache.join("state"),
             client: ClientId([1; 16]),
             host: "host".into(),
             user: "user".into(),

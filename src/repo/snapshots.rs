@@ -6,10 +6,10 @@ use super::{RepoError, Repository};
 use crate::format::envelope::ObjectType;
 use crate::format::session::{SessionObject, session_key, session_of_key};
 use crate::format::snapshot::{Forgotten, Note, Snapshot, forgotten_key, note_key, snapshot_key};
-use crate::id::{NoteId, SnapshotId};
+use crate::id::{ClientId, NoteId, SnapshotId};
 use crate::limits;
 use crate::object::ObjectError;
-use crate::progress::{Problem, Progress};
+use crate::progress::{Problem, Progress, Silent};
 use crate::world::{Time, random};
 
 /// A snapshot with its name and the newest note on it.
@@ -96,6 +96,30 @@ impl Repository {
         Ok(records)
     }
 
+    /// Snapshots that open and do not count, with the notes on them.
+    pub fn uncounted(&self) -> Result<Vec<SnapshotRecord>, RepoError> {
+        let mut ids = self.list_snapshot_objects()?;
+        let sessions = self.list_sessions()?;
+        ids.retain(|id| !sessions.contains(&SessionObject::Record(*id)));
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut notes = self.notes(&Silent::default())?;
+        let mut records = Vec::new();
+        for id in ids {
+            match self.read_snapshot(&id) {
+                Ok(Some((snapshot, hash))) => {
+                    let note = notes.remove(&id);
+                    records.push(SnapshotRecord { id, snapshot, note, hash });
+                }
+                // It is nobody's, and says nothing to anybody.
+                Ok(None) | Err(RepoError::Object { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(records)
+    }
+
     /// A snapshot and its hash, whether it counts or not; `None` when it is not there.
     pub fn read_snapshot(
         &self,
@@ -168,7 +192,7 @@ impl Repository {
         Ok(None)
     }
 
-    fn list_notes(&self) -> Result<BTreeSet<NoteId>, RepoError> {
+    pub(super) fn list_notes(&self) -> Result<BTreeSet<NoteId>, RepoError> {
         let mut ids = BTreeSet::new();
         self.storage().list("notes/", &mut |listed| {
             let name = listed.key.strip_prefix("notes/").unwrap_or_default();
@@ -211,24 +235,75 @@ impl Repository {
     /// Forgets snapshots (F1): first the record of it, then each session record, which is the
     /// moment of forgetting, then what is left of it. May be repeated by anyone.
     pub fn forget(&self, records: &[SnapshotRecord]) -> Result<(), RepoError> {
-        for some in records.chunks(limits::LIST_MAX) {
-            let forgotten = Forgotten {
-                time: self.world().now(),
-                host: self.environment().host.clone(),
-                client: self.environment().client,
-                snapshots: some
-                    .iter()
-                    .map(|r| (r.id, r.snapshot.client, r.snapshot.number))
-                    .collect(),
-            };
-            let key = forgotten_key(&NoteId(random(self.world())));
-            self.write_object(ObjectType::Forgotten, &key, &forgotten.encode())?;
-        }
+        let places = records.iter().map(|r| (r.id, r.snapshot.client, r.snapshot.number));
+        self.record_forgotten(&places.collect::<Vec<_>>())?;
         let ids: BTreeSet<SnapshotId> = records.iter().map(|record| record.id).collect();
         for id in &ids {
             self.storage().delete(&session_key(id))?;
         }
         self.remove_uncounted(&ids)
+    }
+
+    /// Says for good that these are gone, and that somebody wanted or knows it: snapshots, each
+    /// with its client and number in the line.
+    pub fn record_forgotten(
+        &self,
+        snapshots: &[(SnapshotId, ClientId, u64)],
+    ) -> Result<(), RepoError> {
+        for some in snapshots.chunks(limits::LIST_MAX) {
+            let forgotten = Forgotten {
+                time: self.world().now(),
+                host: self.environment().host.clone(),
+                client: self.environment().client,
+                snapshots: some.to_vec(),
+            };
+            let key = forgotten_key(&NoteId(random(self.world())));
+            self.write_object(ObjectType::Forgotten, &key, &forgotten.encode())?;
+        }
+        Ok(())
+    }
+
+    /// Every record of forgetting. Damaged ones are told to `progress`.
+    pub fn forgotten(&self, progress: &dyn Progress) -> Result<Vec<Forgotten>, RepoError> {
+        let mut keys = BTreeSet::new();
+        self.storage().list("forgotten/", &mut |listed| _ = keys.insert(listed.key))?;
+        let mut records = Vec::new();
+        for key in keys {
+            let read = self.read_object(ObjectType::Forgotten, &key).and_then(|payload| {
+                let record = payload.map(|payload| Forgotten::decode(&payload)).transpose();
+                record.map_err(|e| RepoError::Object { key, source: ObjectError::from(e) })
+            });
+            match read {
+                Ok(record) => records.extend(record),
+                Err(RepoError::Object { key, source }) => {
+                    progress.problem(&Problem::damage(key, source));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(records)
+    }
+
+    /// Snapshots that do not count although nobody is known to have forgotten them: their session
+    /// record was lost, or a prune did not wait for them.
+    pub fn unexplained(&self) -> Result<BTreeSet<SnapshotId>, RepoError> {
+        let mut left = self.list_snapshot_objects()?;
+        let counted = self.counted()?;
+        left.retain(|id| !counted.contains(id));
+        if left.is_empty() {
+            return Ok(left);
+        }
+        // What a damaged record says is not known, so it explains nothing.
+        for forgotten in self.forgotten(&Silent::default())? {
+            forgotten.snapshots.iter().for_each(|(id, ..)| _ = left.remove(id));
+        }
+        for id in &counted {
+            if let Ok(Some((Snapshot { replaces: Some(replaced), .. }, _))) = self.read_snapshot(id)
+            {
+                left.remove(&replaced);
+            }
+        }
+        Ok(left)
     }
 
     /// Removes what is left of snapshots that do not count: the notes on them, then themselves,

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::RepoError;
-use super::slots::read_all;
+use super::slots::{Shelf, read, read_all};
 use crate::crypto::{CryptoError, KeyRing, PasswordCost, Secret, SlotKey, open_from_slot};
 use crate::format::slot::{Slot, SlotKind, slot_key};
 use crate::id::{RepositoryId, SlotId};
 use crate::limits;
 use crate::object::ObjectError;
+use crate::progress::Problem;
 use crate::storage::Storage;
 
 /// The keys that the first fitting secret opens. `memory` is this client's directory for the
@@ -20,33 +21,66 @@ pub(super) fn unlock(
     repository: &RepositoryId,
     secrets: &[Secret],
     memory: &Path,
-) -> Result<KeyRing, RepoError> {
+) -> Result<Unlocked, RepoError> {
     unlock_within(storage, repository, secrets, memory, limits::ARGON2_WORK_KIB_MAX)
 }
 
+/// Tries the slots, and where none opens those of their copies that are not the same.
 fn unlock_within(
     storage: &dyn Storage,
     repository: &RepositoryId,
     secrets: &[Secret],
     memory: &Path,
     mut work_left: u64,
-) -> Result<KeyRing, RepoError> {
+) -> Result<Unlocked, RepoError> {
     let known = Known::recall(memory);
-    let Slots { heads, damaged, unread } = read_slots(storage, repository, known.as_ref())?;
+    let slots = read_slots(storage, repository, known.as_ref())?;
+    let error = match try_slots(storage, slots, secrets, memory, &known, &mut work_left) {
+        Ok(keys) => return Ok(Unlocked { keys, problem: None }),
+        Err(error @ (RepoError::WrongSecret { .. } | RepoError::Object { .. })) => error,
+        Err(error) => return Err(error),
+    };
+    let copies = read_copies(storage, repository)?;
+    match try_slots(storage, copies, secrets, memory, &known, &mut work_left) {
+        Ok(keys) => {
+            let problem = Problem::damage("keys/", "a slot is lost; its copy was used");
+            Ok(Unlocked { keys, problem: Some(problem) })
+        }
+        Err(RepoError::WrongSecret { .. } | RepoError::Object { .. }) => Err(error),
+        Err(error) => Err(error),
+    }
+}
+
+/// Keys, and what was wrong on the way to them.
+#[derive(Debug)]
+pub(super) struct Unlocked {
+    pub keys: KeyRing,
+    pub problem: Option<Problem>,
+}
+
+fn try_slots(
+    storage: &dyn Storage,
+    slots: Slots,
+    secrets: &[Secret],
+    memory: &Path,
+    known: &Option<Known>,
+    work_left: &mut u64,
+) -> Result<KeyRing, RepoError> {
+    let Slots { heads, damaged, unread } = slots;
     let (mut untried, mut failed) = (unread, None);
     for copies in in_order(&heads, known.as_ref()) {
         let Some((key, first)) = copies.first() else { continue };
         let slots: Vec<&Slot> = copies.iter().map(|(_, slot)| slot).collect();
         for secret in secrets.iter().filter(|secret| fits(first.kind, secret)) {
             let work = work(first.kind);
-            if work > work_left {
+            if work > *work_left {
                 untried += 1;
                 continue;
             }
-            work_left -= work;
+            *work_left -= work;
             match open_all(&slots, secret) {
                 Ok(keys) => {
-                    Known::of(key, first).remember(memory, known);
+                    Known::of(key, first).remember(memory, known.as_ref());
                     return Ok(keys);
                 }
                 Err(CryptoError::WrongSecret) => {}
@@ -76,7 +110,7 @@ fn read_slots(
     repository: &RepositoryId,
     known: Option<&Known>,
 ) -> Result<Slots, RepoError> {
-    let (read, unread) = read_all(storage, |names| {
+    let (read, unread) = read_all(storage, Shelf::Originals, |names| {
         names.sort_by_key(|name| (known.is_none_or(|known| known.name != *name), *name));
     })?;
     let mut slots = Slots { heads: BTreeMap::new(), damaged: None, unread };
@@ -87,6 +121,21 @@ fn read_slots(
             }
             Ok(_) => {}
             Err(error) => slots.damaged = Some((slot_key(&name), error)),
+        }
+    }
+    Ok(slots)
+}
+
+/// The copies of slots that are not the same as these; of a whole repository none.
+fn read_copies(storage: &dyn Storage, repository: &RepositoryId) -> Result<Slots, RepoError> {
+    let (copies, unread) = read_all(storage, Shelf::Copies, |_| {})?;
+    let mut slots = Slots { heads: BTreeMap::new(), damaged: None, unread };
+    for (name, copy) in copies {
+        let Ok(slot) = copy else { continue };
+        let original = read(storage, &name, Shelf::Originals)?.and_then(Result::ok);
+        if slot.repository == *repository && original.as_ref() != Some(&slot) {
+            let key = Shelf::Copies.key(&name);
+            slots.heads.entry(slot.encode_head()).or_default().push((key, slot));
         }
     }
     Ok(slots)
@@ -179,8 +228,8 @@ impl Known {
         Some(Self { name: SlotId::from_hex(name).ok()?, head })
     }
 
-    fn remember(&self, memory: &Path, before: Option<Self>) {
-        if before.as_ref() == Some(self) {
+    fn remember(&self, memory: &Path, before: Option<&Self>) {
+        if before == Some(self) {
             return;
         }
         let text = format!("{} {}\n", self.name, self.head.to_hex());

@@ -17,6 +17,7 @@ fn repository(cache: &Path) -> Arc<Repository> {
     let slot = NewSlot { secret, cost: PasswordCost::LOWEST, label: String::new() };
     let environment = Environment {
         cache: cache.into(),
+        state: cache.join("state"),
         client: ClientId([1; 16]),
         host: "host".into(),
         user: "user".into(),

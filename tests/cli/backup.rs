@@ -84,7 +84,9 @@ fn the_shape_of_json() {
     assert_eq!(
         fields(lines.last().unwrap()),
         [
+            "alarms",
             "dry_run",
+            "files_read_again",
             "parent",
             "problem_count",
             "repository_created",

@@ -44,6 +44,15 @@ fn a_whole_repository() {
     );
     let lines = dir.json(["--json", "check", "--read-data", "--max-age", "1d"]);
     assert_eq!(lines[0]["packs_read"], 0);
+    let verified = dir.json(["--json", "snapshots"]);
+    assert!(verified[0]["verified"].is_string());
+    let listed = dir.run(["snapshots"]).ok().stdout;
+    assert!(!listed.contains("  -  "), "{listed}");
+    dir.write("d/a", "another content");
+    dir.backup("d");
+    assert!(dir.json(["--json", "snapshots"])[1]["verified"].is_null());
+    let listed = dir.run(["snapshots"]).ok().stdout;
+    assert!(listed.contains("  -  "), "{listed}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn a_dry_run_gives_reasons() {
     );
     assert_eq!(
         fields(lines.last().unwrap()),
-        ["dry_run", "forgotten", "kept", "named", "timezone", "type"]
+        ["acknowledged", "dry_run", "forgotten", "kept", "named", "timezone", "type"]
     );
 }
 

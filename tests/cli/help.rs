@@ -22,6 +22,7 @@ fn guides_and_help_of_commands() {
         "patterns",
         "times",
         "keys",
+        "repair",
         "environment",
         "config",
         "exit-codes",
@@ -67,6 +68,7 @@ fn the_help_that_everybody_sees() {
       restore      Restore files from a snapshot
       stats        Show how much is stored, or how much one snapshot holds
       check        Check that the repository is whole
+      repair       Mend what is damaged, after saying what would be done
       forget       Forget snapshots, by policy or by id
       prune        Remove what no snapshot needs
       copy         Copy snapshots into another repository

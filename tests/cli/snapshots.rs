@@ -30,14 +30,23 @@ fn the_table_shows_what_matters() {
     let hidden = |line: &str| line.get(8..).unwrap().to_owned();
     let lines: Vec<String> = ran.stdout.lines().map(hidden).collect();
     let (a, b) = (dir.work("a"), dir.work("b"));
-    assert_eq!(lines[0].trim(), "Time                       Host  Tags     Size  Outcome   Paths");
+    assert_eq!(
+        lines[0].trim(),
+        "Time                       Host  Tags     Size  Outcome   Verified  Paths"
+    );
     assert_eq!(
         lines[1],
-        format!("  2026-01-01 10:00:00+00:00  one   x,y   4.9 KiB  complete  {}", a.display())
+        format!(
+            "  2026-01-01 10:00:00+00:00  one   x,y   4.9 KiB  complete  -         {}",
+            a.display()
+        )
     );
     assert_eq!(
         lines[3],
-        format!("  2026-01-03 10:00:00+00:00  one            90 B  complete  {}", b.display())
+        format!(
+            "  2026-01-03 10:00:00+00:00  one            90 B  complete  -         {}",
+            b.display()
+        )
     );
     assert_eq!(ran.stderr, "4 snapshots\n");
     let tokyo = dir.run(["snapshots", "--timezone", "Asia/Tokyo", "latest"]).ok().stdout;
@@ -109,7 +118,8 @@ fn the_shape_of_json() {
             "tags",
             "time",
             "type",
-            "user"
+            "user",
+            "verified"
         ]
     );
     assert_eq!(
@@ -153,6 +163,7 @@ fn many(dir: &Dir, count: usize) {
     let key = KeyFile::from_text(&std::fs::read_to_string(dir.key_file()).unwrap()).unwrap();
     let environment = Environment {
         cache: dir.path("cache/holdall"),
+        state: dir.path("state/holdall/repositories"),
         client: holdall::id::ClientId([1; 16]),
         host: "host".into(),
         user: "user".into(),

@@ -5,10 +5,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use holdall::ops::backup::{BackupOptions, Input, backup};
-use holdall::ops::check::{CheckOptions, CheckReport, ReadData, check};
-use holdall::progress::Silent;
+use holdall::ops::check::{CheckOptions, CheckReport, ReadData, check, verified_times};
+use holdall::progress::{Counter, Problem, Progress, Silent};
 use holdall::repo::{RepoError, Repository};
 use holdall::storage::{MemoryStorage, Storage};
 use holdall::world::{Time, World};
@@ -71,64 +72,12 @@ fn a_whole_repository_is_whole() {
     }
     let report = run(&repo.repository, ReadData::All).unwrap();
     assert_eq!(report.packs_read, report.packs);
-    let parts: u64 = (1..=3)
-        .map(|part| run(&repo.repository, ReadData::Part { part, of: 3 }).unwrap().packs_read)
-        .sum();
-    assert_eq!(parts, report.packs, "the parts together are everything");
     let some = run(&repo.repository, ReadData::Share(0.3)).unwrap();
     assert!(some.packs_read > 0 && some.packs_read < report.packs);
     let options =
         CheckOptions { read_data: ReadData::All, max_age_seconds: Some(60), ..Default::default() };
     let again = check(&repo.repository, &options, &Silent::default()).unwrap();
     assert_eq!(again.packs_read, 0, "all of them were read a moment ago");
-}
-
-/// {delete, truncate, flip, zero a page, swap} × every object: check names it, or the repository
-/// says at opening what is wrong.
-#[test]
-fn every_damage_to_every_object_is_named() {
-    let (storage, repo, _source) = filled();
-    let whole = storage.snapshot();
-    let all = keys(&storage, "");
-    let kinds: BTreeSet<&str> = all.iter().map(|key| key.split('/').next().unwrap()).collect();
-    for kind in ["config", "forgotten", "index", "keys", "notes", "packs", "sessions", "snapshots"]
-    {
-        assert!(kinds.contains(kind), "{kind}");
-    }
-    for key in &all {
-        let other = all
-            .iter()
-            .find(|other| *other != key && other.split('/').next() == key.split('/').next());
-        let len = storage.stat(key).unwrap();
-        let mut damages = vec![
-            Damage::Delete,
-            Damage::Truncate { len: len / 2 },
-            Damage::Flip { offset: len / 2, mask: 4 },
-            Damage::Flip { offset: len - 1, mask: 1 },
-            Damage::ZeroPage { page: 0 },
-        ];
-        damages.extend(other.map(|other| Damage::Swap { with: other.clone() }));
-        for hurt in damages {
-            storage.restore(&whole);
-            damage(&storage, key, &hurt).unwrap();
-            // What nobody can miss: without a record of it, it was never there.
-            let silent = matches!(hurt, Damage::Delete)
-                && ["notes", "forgotten", "sessions", "snapshots", "index"]
-                    .contains(&key.split('/').next().unwrap());
-            let named = match fresh(&repo, &storage) {
-                Err(error) => error.to_string(),
-                Ok(repository) => match run(&repository, ReadData::All) {
-                    Err(error) => error,
-                    Ok(report) => {
-                        assert!(silent || !report.is_whole(), "{hurt:?} of {key}: not seen");
-                        format!("{report:?}")
-                    }
-                },
-            };
-            let gone = ["config", "keys"].contains(&key.split('/').next().unwrap());
-            assert!(silent || gone || named.contains(key), "{hurt:?} of {key}: {named}");
-        }
-    }
 }
 
 #[test]
@@ -184,4 +133,111 @@ fn a_damaged_tree_names_its_pack() {
         named += usize::from(!report.damaged.is_empty());
     }
     assert!(named >= 3, "each snapshot has a pack of trees");
+}
+
+fn recent(repository: &Arc<Repository>) -> CheckReport {
+    let options =
+        CheckOptions { read_data: ReadData::All, max_age_seconds: Some(60), ..Default::default() };
+    check(repository, &options, &Silent::default()).unwrap()
+}
+
+/// With each run others are read, until all of them were; another process takes part.
+#[test]
+fn subsets_rotate() {
+    let total = {
+        let (_, repo, _source) = filled();
+        run(&repo.repository, ReadData::None).unwrap().packs
+    };
+    for read_data in [ReadData::Share(0.25), ReadData::Part { part: 1, of: 4 }] {
+        let (_, repo, _source) = filled();
+        let other = repo.reopen();
+        let mut read = 0;
+        for repository in [&repo.repository, &other, &repo.repository] {
+            read += run(repository, read_data).unwrap().packs_read;
+        }
+        assert!(read < total);
+        assert_eq!(recent(&other).packs_read, total - read, "none was read twice");
+    }
+}
+
+/// What was read until the end that somebody made is known to the next run.
+#[test]
+fn a_run_that_is_stopped_is_gone_on_with() {
+    let (_, repo, _source) = filled();
+    let total = run(&repo.repository, ReadData::None).unwrap().packs;
+    let stopping = StopsAfter { packs: 1.into(), reading: false.into() };
+    let options = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+    let stopped = check(&repo.repository, &options, &stopping);
+    assert!(matches!(stopped, Err(holdall::ops::OpsError::Cancelled)), "{stopped:?}");
+    // Both threads may have been at a pack.
+    let rest = recent(&repo.reopen()).packs_read;
+    assert!(rest < total && rest >= total - 2, "{rest} of {total}");
+}
+
+struct StopsAfter {
+    packs: AtomicU64,
+    reading: AtomicBool,
+}
+
+impl Progress for StopsAfter {
+    fn phase(&self, name: &str, _: Counter, _: Option<u64>) {
+        self.reading.store(name == "reading packs", Ordering::SeqCst);
+    }
+    fn add(&self, counter: Counter, amount: u64) {
+        if counter == Counter::Objects && self.reading.load(Ordering::SeqCst) {
+            let left = self.packs.load(Ordering::SeqCst).saturating_sub(amount);
+            self.packs.store(left, Ordering::SeqCst);
+        }
+    }
+    fn at(&self, _: &[u8]) {}
+    fn problem(&self, _: &Problem) {}
+    fn note(&self, _: &str) {}
+    fn cancelled(&self) -> bool {
+        self.reading.load(Ordering::SeqCst) && self.packs.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// A snapshot is called verified when all that it needs was read, as of the oldest reading; and
+/// not any more when it is found damaged.
+#[test]
+fn snapshots_are_known_to_be_verified() {
+    let (storage, repo, _source) = filled();
+    let records = repo.repository.snapshots(&Silent::default()).unwrap();
+    let ids = || records.iter().map(|record| record.id);
+    let since = |n: usize| verified_times(&repo.repository, ids()).get(&records[n].id).copied();
+    let at = |seconds: i64| repo.world.set_now(Time::from_seconds(1_900_000_000 + seconds));
+    at(0);
+    run(&repo.repository, ReadData::Share(0.5)).unwrap();
+    assert!((0..3).all(|n| since(n).is_none()), "a part says nothing");
+    at(10);
+    run(&repo.repository, ReadData::Share(0.6)).unwrap();
+    assert!((0..3).all(|n| since(n) == Some(Time::from_seconds(1_900_000_000))));
+    at(20);
+    let one = CheckOptions {
+        snapshots: vec![records[1].clone()],
+        read_data: ReadData::All,
+        ..CheckOptions::default()
+    };
+    check(&repo.repository, &one, &Silent::default()).unwrap();
+    assert_eq!(since(1), Some(Time::from_seconds(1_900_000_020)));
+    assert_eq!(since(0), Some(Time::from_seconds(1_900_000_000)));
+    // A clock that was ahead when it was read proves nothing.
+    at(-5);
+    assert_eq!(since(0), None);
+    at(30);
+    let pack = keys(&storage, "packs/").into_iter().find(|pack| {
+        let whole = storage.snapshot();
+        damage(&storage, pack, &Damage::Flip { offset: 100, mask: 1 }).unwrap();
+        let report = run(&fresh(&repo, &storage).unwrap(), ReadData::All).unwrap();
+        storage.restore(&whole);
+        let touched: BTreeSet<_> = report.touched.iter().map(|t| t.snapshot).collect();
+        touched.len() == 1
+    });
+    damage(&storage, &pack.unwrap(), &Damage::Flip { offset: 100, mask: 1 }).unwrap();
+    let report = run(&repo.repository, ReadData::All).unwrap();
+    let hurt = report.touched[0].snapshot;
+    for (n, record) in records.iter().enumerate() {
+        assert_eq!(since(n).is_none(), record.id == hurt);
+    }
+    assert_eq!(recent(&repo.repository).packs_read, 1, "what is damaged is read again");
 }

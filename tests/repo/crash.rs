@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use holdall::crypto::{KeyFile, PasswordCost, Secret};
 use holdall::format::session::Purpose;
+use holdall::format::session::session_key;
 use holdall::ops::prune::{Limit, PruneOptions, prune};
+use holdall::ops::repair::{RepairOptions, plan, repair};
 use holdall::progress::Silent;
 use holdall::repo::{NewSlot, Repository, Session, SnapshotRecord};
 use holdall::storage::{MemoryStorage, Storage};
@@ -16,7 +18,7 @@ use crate::support::repository::{TestRepo, environment, small};
 use crate::support::snapshots::{
     Tree, assert_snapshots, commit_tree, files, noise, read_tree, write_tree,
 };
-use crate::support::storages::{Crashing, Last, keys};
+use crate::support::storages::{Crashing, Damage, Last, damage, keys};
 
 /// A repository in memory that can be put back to how it was.
 pub struct Scene {
@@ -190,6 +192,61 @@ fn a_prune_crashes_that_goes_on_with_another_ones_plan() {
             assert_prunes(repository, &expected, what);
         },
     );
+}
+
+#[test]
+fn a_repair_crashes() {
+    let memory = MemoryStorage::new();
+    let repo = TestRepo::create(Arc::new(memory.clone()), &small(), 1);
+    repo.repository.set_parity(20).unwrap();
+    let tree = files(3, 6, 12_000);
+    let expected: Vec<_> = [tree.clone(), files(4, 3, 9_000)]
+        .into_iter()
+        .map(|tree| (commit_tree(&repo.repository, &tree).unwrap(), tree))
+        .collect();
+    let lost = commit_tree(&repo.repository, &files(5, 2, 9_000)).unwrap();
+    // A flipped bit that parity mends; a trailer and a segment that do not open; a snapshot
+    // without its session.
+    let packs = keys(&memory, "packs/");
+    damage(&memory, &packs[0], &Damage::Flip { offset: 300, mask: 1 }).unwrap();
+    let end = memory.stat(&packs[1]).unwrap() - 20;
+    damage(&memory, &packs[1], &Damage::Flip { offset: end, mask: 1 }).unwrap();
+    memory.delete(&format!("parity/{}", packs[1].rsplit('/').next().unwrap())).unwrap();
+    let segment = keys(&memory, "index/").remove(0);
+    damage(&memory, &segment, &Damage::Flip { offset: 60, mask: 1 }).unwrap();
+    memory.delete(&session_key(&lost.id)).unwrap();
+    let scene = Scene { repo, memory, expected };
+    let options = RepairOptions {
+        read_data: true,
+        prune: PruneOptions { is_dead: &|_, _| true, ..PruneOptions::default() },
+        ..RepairOptions::default()
+    };
+    let run = |repository: &Arc<Repository>| {
+        let plan = plan(repository, &options, &Silent::default())?;
+        repair(repository, &plan, &options, &mut |_| (), &Silent::default())
+    };
+    let count = scene.at_every_call(
+        |repository| run(repository).is_ok(),
+        |_, repository, what| {
+            let report = run(repository).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(!report.remaining.is_damage(), "{what}: {report:?}");
+            let mut expected = scene.expected.clone();
+            let ours: Vec<_> = expected.iter().map(|(record, _)| record.id).collect();
+            for record in repository.snapshots(&Silent::default()).unwrap() {
+                // The one that counts again, once or, if its forgetting was cut off, twice.
+                if !ours.contains(&record.id) {
+                    assert!(record.snapshot.replaces.is_some(), "{what}");
+                    expected.push((record, files(5, 2, 9_000)));
+                }
+            }
+            assert_eq!(expected.len(), 3, "{what}");
+            assert_snapshots(repository, &expected);
+            assert_prunes(repository, &expected, what);
+            let whole = plan(repository, &options, &Silent::default()).unwrap();
+            assert!(whole.is_empty(), "{what}: {whole:?}");
+        },
+    );
+    assert!(count > 15, "{count}");
 }
 
 #[test]

@@ -1,19 +1,22 @@
 //! Forgetting by policy and by name.
 
+use std::sync::Arc;
+
 use holdall::format::session::Purpose;
 use holdall::format::snapshot::Snapshot;
 use holdall::id::SnapshotId;
 use holdall::ops::OpsError;
 use holdall::ops::forget::{ForgetOptions, ForgetReport, forget};
+use holdall::ops::lines::look;
 use holdall::ops::retention::{Policy, RetentionError};
 use holdall::ops::select::Filter;
 use holdall::progress::Silent;
-use holdall::repo::{Session, SnapshotRecord};
+use holdall::repo::{Repository, Session, SnapshotRecord};
 use holdall::world::Time;
 
 use crate::support::repository::TestRepo;
 use crate::support::snapshots::{Tree, noise, snapshot, write_tree};
-use crate::support::storages::{keys, list};
+use crate::support::storages::{Crashing, Last, keys, list};
 
 /// Five snapshots, a day apart; the last two are of another host.
 fn five(repo: &TestRepo) -> Vec<SnapshotRecord> {
@@ -133,4 +136,31 @@ fn a_policy_forgets_nothing_while_a_note_is_damaged() {
     let named = ForgetOptions { ids: ids(&records, &[4]), ..ForgetOptions::default() };
     run(&repo, &named).unwrap();
     assert_eq!(left(&repo).len(), 4);
+}
+
+/// Whoever looks after a forgetting that was cut off is not alarmed: the record is there before
+/// anything goes.
+#[test]
+fn forgetting_that_is_cut_off_is_no_alarm() {
+    let seen = |repository: &Arc<Repository>| {
+        let records = repository.snapshots(&Silent::default()).unwrap();
+        look(repository, &records, &Silent::default()).unwrap().alarms
+    };
+    for last in [Last::TakesEffect, Last::IsLost] {
+        for nth in 1.. {
+            let repo = TestRepo::memory();
+            let records = five(&repo);
+            assert_eq!(seen(&repo.repository), []);
+            let cache = tempfile::tempdir().unwrap();
+            let dying = Arc::new(Crashing::new(repo.storage.clone(), nth, last));
+            let named = ForgetOptions { ids: ids(&records, &[1, 4]), ..ForgetOptions::default() };
+            let repository = repo.open_on(dying.clone(), cache.path());
+            let _ = forget(&repository, &named, &Silent::default());
+            assert_eq!(seen(&repo.reopen()), [], "{last:?} {nth}");
+            if !dying.has_crashed() {
+                assert!(nth > 4, "nothing was deleted");
+                break;
+            }
+        }
+    }
 }

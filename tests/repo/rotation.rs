@@ -119,8 +119,8 @@ fn a_rotation_crashes() {
             }
         },
     );
-    // Two rounds over two slots, and what was there goes.
-    assert_eq!(count, 8);
+    // Two rounds over two slots, and what was there goes, all with their copies.
+    assert_eq!(count, 16);
 }
 
 /// A storage whose user is held up before its nth call, while somebody else works.
@@ -199,6 +199,50 @@ fn other_changes_come_between_any_two_steps_of_a_rotation() {
     }
 }
 
+/// Each slot has its copy, and nothing else has one: an old copy would bring back what is gone.
+fn assert_copied(repo: &TestRepo, what: &str) {
+    let slots = keys(&*repo.storage, "keys/").into_iter().map(|key| format!("copies/{key}"));
+    assert_eq!(keys(&*repo.storage, "copies/keys/"), slots.collect::<Vec<_>>(), "{what}");
+    assert_eq!(repo.repository.damaged_openers().unwrap(), [], "{what}");
+}
+
+/// Either half of a slot is lost, and while the other one puts it back the slot is removed.
+#[test]
+fn a_slot_that_is_removed_meanwhile_is_not_put_back() {
+    for lost in ["", "copies/"] {
+        let mut nth = 1;
+        while removed_while_restored(lost, nth) {
+            nth += 1;
+        }
+        assert!(nth > 8, "{lost}: {nth}");
+    }
+}
+
+/// `false`: restoring has not so many calls.
+fn removed_while_restored(lost: &str, nth: u64) -> bool {
+    let memory = MemoryStorage::new();
+    let repo = TestRepo::create(Arc::new(memory.clone()), &small(), 1);
+    let second = slot(&repo, "second");
+    let id = repo.repository.add_slot(&second).unwrap();
+    memory.delete(&format!("{lost}keys/{id}")).unwrap();
+    let theirs = repo.reopen();
+    let work = Box::new(move || theirs.remove_slot(&id).unwrap());
+    // Counted from when it is open.
+    let (work, calls) = (Mutex::new(Some(work as _)), Mutex::new(1 << 32));
+    let meanwhile = Arc::new(Meanwhile { inner: memory, calls, nth, work });
+    let cache = tempfile::tempdir().unwrap();
+    let ours = repo.open_on(meanwhile.clone(), cache.path());
+    *meanwhile.calls.lock().unwrap() = 0;
+    ours.restore_openers().unwrap();
+    if meanwhile.work.lock().unwrap().is_some() {
+        return false;
+    }
+    let what = format!("{lost}keys/ before call {nth}");
+    assert!(open(&repo, repo.storage.clone(), &second.secret).is_none(), "{what}");
+    assert_copied(&repo, &what);
+    true
+}
+
 /// `false`: the rotation has not so many calls.
 fn between(other: Other, nth: u64) -> bool {
     let memory = MemoryStorage::new();
@@ -261,8 +305,9 @@ fn between(other: Other, nth: u64) -> bool {
     // The next one leaves one object for each slot, and all keys in it.
     let all: HashSet<_> = readers.iter().flat_map(|reader| reader.keys().names()).collect();
     let next = readers[0].rotate().unwrap();
-    let objects = keys(&*repo.storage, "keys/").len();
-    assert_eq!((objects, next.is_shared), (next.slot_count, false), "{what}");
+    let objects = keys(&*repo.storage, "keys/");
+    assert_eq!((objects.len(), next.is_shared), (next.slot_count, false), "{what}");
+    assert_copied(&repo, &what);
     let names: Vec<_> = all.into_iter().collect();
     assert!(open(&repo.secret).unwrap().keys().has_all(&names), "{what}");
     true
@@ -361,7 +406,8 @@ fn no_nonce_comes_twice() {
     let mut look = || {
         let storage = &*repo.storage;
         for object in list(storage, "").unwrap() {
-            if object.key == "config" || !objects.insert(object.key.clone()) {
+            let is_plain = object.key == "config" || object.key.starts_with("copies/");
+            if is_plain || !objects.insert(object.key.clone()) {
                 continue;
             }
             let bytes = storage.get(&object.key, u64::MAX).unwrap();

@@ -100,7 +100,7 @@ pub struct Envelope {
 impl Envelope {
     pub fn purpose(&self) -> u8 {
         match self.kind {
-            1 | 2 => 5,
+            1 | 2 | 11 | 12 => 5,
             8.. => 7,
             _ => 6,
         }

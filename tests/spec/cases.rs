@@ -120,6 +120,7 @@ impl From<PackError> for Class {
             PackError::Crypto(error) => error.into(),
             PackError::Object(error) => error.into(),
             PackError::Compress(error) => error.into(),
+            PackError::BeyondParity { .. } => Self("bad"),
             PackError::NoBase(_) => Self("missing"),
             other => panic!("no vector is about this: {other}"),
         }

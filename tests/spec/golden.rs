@@ -91,6 +91,7 @@ impl Maker {
             .collect();
         let environment = Environment {
             cache: cache.into(),
+            state: cache.join("state"),
             client: ClientId([7; 16]),
             host: "golden".into(),
             user: "somebody".into(),

@@ -4,6 +4,7 @@
 
 mod by_hand;
 mod cases;
+mod fuzz;
 mod golden;
 mod groups;
 #[allow(

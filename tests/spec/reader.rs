@@ -127,6 +127,9 @@ pub fn parse_name(name: &str) -> Option<(&'static str, String)> {
         ["snapshots", i] => Some(("snapshot", id(i)?)),
         ["notes", i] => Some(("note", id(i)?)),
         ["forgotten", i] => Some(("forgotten", id(i)?)),
+        ["damage", i] => Some(("damage", id(i)?)),
+        ["copies", "config"] => Some(("copied config", String::new())),
+        ["copies", "keys", i] => Some(("copied slot", id(i)?)),
         ["epochs", n, what] => {
             let digits = n.len() >= 16 && n.bytes().all(|b| b.is_ascii_digit());
             if !digits || (n.len() > 16 && n.starts_with('0')) {
@@ -2023,6 +2026,43 @@ fn unlock(
     }
 }
 
+// ---------------------------------------------------------------------------------------------
+// 15 damage: records only advise writers, so that a reader needs none; here for the vectors
+// ---------------------------------------------------------------------------------------------
+
+struct Damage {
+    pack: Id,
+    frames: Vec<FrameId>,
+    time: Time,
+    host: String,
+    client: [u8; 16],
+    why: String,
+}
+
+fn decode_damage(payload: &[u8]) -> Result<Damage> {
+    let mut input = Input::new(payload);
+    let pack = input.array()?;
+    let frames: Vec<FrameId> = input.list(PACK_FRAMES_MAX, "frames", |i| i.array())?;
+    ensure(frames.windows(2).all(|two| two[0] < two[1]), "order of frames")?;
+    let time = input.time()?;
+    let host = input.text(TEXT_LEN_MAX, "host")?;
+    let client = input.array()?;
+    let why = input.text(TEXT_LEN_MAX, "what was found")?;
+    Ok(Damage { pack, frames, time, host, client, why })
+}
+
+fn damage_vector(case: &Value) -> Outcome {
+    let damage = decode_damage(&bytes(case, "hex")?)?;
+    Ok(Some(json!({
+        "pack": hex(&damage.pack),
+        "frames": damage.frames.iter().map(|id| hex(id)).collect::<Vec<_>>(),
+        "time": time_json(damage.time),
+        "host": damage.host,
+        "client": hex(&damage.client),
+        "why": damage.why,
+    })))
+}
+
 // 12 limits: at the chapters that use them. 13 versioning, 14 security: nothing to be done here.
 
 // ---------------------------------------------------------------------------------------------
@@ -2044,6 +2084,7 @@ pub fn run_vector(file: &str, shared: &Value, list: &str, case: &Value) -> Optio
         "trees" => trees_vector(list, case),
         "snapshots" => snapshots_vector(shared, list, case),
         "sessions" => sessions_vector(list, case),
+        "damage" if list == "records" => damage_vector(case),
         _ => return None,
     };
     outcome.transpose()

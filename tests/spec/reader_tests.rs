@@ -57,7 +57,9 @@ fn vectors() {
     }
     skipped.dedup();
     assert!(wrong.is_empty(), "{} of {run} are wrong:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(skipped, ["chunking/cuts", "chunking/gear"]);
+    // Where streams are cut, and what mends packs, no reader needs to know.
+    let parity = ["parity/heads", "parity/marks", "parity/packs", "parity/wishes"];
+    assert_eq!(skipped, [&["chunking/cuts", "chunking/gear"][..], &parity].concat());
     assert!(run > 350, "only {run} cases");
 }
 

@@ -37,6 +37,7 @@ fn limits_are_those_of_the_code() {
     let code = BTreeMap::from(limits![
         CHUNK_LEN_MAX CHUNKER_SIZE_MIN FRAME_PLAIN_LEN_MAX FRAME_SEALED_LEN_MAX FRAME_CHUNKS_MAX
         PACK_FRAMES_MAX PACK_LEN_MAX TRAILER_LEN_MAX OBJECT_LEN_MAX SEGMENT_PACKS_MAX
+        PARITY_SHARDS_MAX PARITY_SHARD_LEN_MAX PARITY_HEAD_LEN_MAX PARITY_PERCENT_MAX
         CONFIG_LEN_MAX SLOT_LEN_MAX SLOTS_MAX BUNDLE_KEYS_MAX ARGON2_MEMORY_KIB_MIN
         ARGON2_MEMORY_KIB_MAX ARGON2_PASSES_MAX ARGON2_LANES_MAX ARGON2_WORK_KIB_MAX
         NAME_LEN_MAX SYMLINK_LEN_MAX
@@ -80,6 +81,7 @@ fn layouts_are_those_of_the_code() {
     assert_layout("05-config.md", "config start", 8 + 2 + 32 + 32);
     assert_layout("07-pack.md", "pack header", format::pack::HEADER_LEN);
     assert_layout("07-pack.md", "pack footer", format::pack::FOOTER_LEN);
+    assert_layout("16-parity.md", "parity mark", format::parity::MARK_LEN);
     assert_layout("07-pack.md", "frame header", format::frame::HEADER_LEN);
     assert_eq!(format::frame::SEALED_KEY_LEN, crypto::SEALED_KEY_LEN);
     for tag_len in [format::frame::TAG_LEN, format::envelope::TAG_LEN, crypto::TAG_LEN] {
@@ -95,6 +97,7 @@ fn magics_are_those_of_the_code() {
         ("07-pack.md", "pack header", &format::pack::MAGIC),
         ("07-pack.md", "pack footer", &format::pack::END_MAGIC),
         ("07-pack.md", "frame header", &format::frame::MAGIC),
+        ("16-parity.md", "parity mark", &format::parity::MAGIC),
     ] {
         let rows = table(page, title);
         let row = rows.iter().find(|row| row[2] == "magic").unwrap();

@@ -77,6 +77,7 @@ impl TestRepo {
 pub fn environment(cache: &Path) -> Environment {
     Environment {
         cache: cache.into(),
+        state: cache.join("state"),
         client: ClientId([7; 16]),
         host: "host".into(),
         user: "user".into(),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
 
+use super::parent::Trust;
 use super::read::{Block, Job, Piece, ReadFile, Reader, ToRead};
 use super::walk::Walk;
 use super::{BackupOptions, Input, Problems, paths, stream};
@@ -15,7 +16,7 @@ use crate::format::tree::{Entry, EntryKind, Metadata, Ref, Refs};
 use crate::id::ChunkId;
 use crate::ops::OpsError;
 use crate::progress::{Counter, Problem, Progress};
-use crate::repo::{Presence, RepoError, Repository, SnapshotRecord};
+use crate::repo::{RepoError, Repository, SnapshotRecord};
 use crate::tree::{ChunkSink, ListingBuilder, RefsBuilder};
 use crate::world::Time;
 
@@ -32,8 +33,8 @@ pub(super) enum Item {
     Read(Box<ToRead>),
     /// A file that was read.
     File(Box<ReadFile>),
-    /// Another name of a file that came before.
-    Another(Box<ToRead>),
+    /// Another name of a file that came before, or a file that grew large meanwhile.
+    Late(Box<ToRead>),
 }
 
 /// Work for the collecting thread, in the order of the walk.
@@ -77,13 +78,14 @@ pub(super) fn collect(
     input: &mut Input,
     options: &BackupOptions,
     parent: Option<SnapshotRecord>,
-    presence: Option<Presence>,
+    trust: &Trust,
     progress: &dyn Progress,
 ) -> Result<Collected, OpsError> {
     let keys = repository.keys();
     let gear = keys.gear_table().map_err(RepoError::from)?;
     let chunker = Chunker::new(gear, repository.config().chunker);
-    let reader = Reader { chunker: &chunker, keys, progress };
+    let threads = repository.environment().threads.max(1);
+    let reader = Reader::new(&chunker, keys, progress, threads);
     let problems = Mutex::new(Problems::default());
     let mut collector = Collector {
         reader: &reader,
@@ -101,16 +103,15 @@ pub(super) fn collect(
         let first = failed.into_iter().next();
         return Err(OpsError::Source {
             path: first.as_ref().map(|e| e.path().to_vec()).unwrap_or_default(),
-            why: first.map_or_else(|| "no path was given".into(), |e| e.to_string()),
+            why: first.map_or_else(|| "no path was given".into(), |e| paths::why(&e)),
         });
     }
     for error in failed {
-        collector.problem(Problem::at(error.path(), &error));
+        collector.problem(Problem::at(error.path(), paths::why(&error)));
     }
-    let threads = repository.environment().threads.max(1);
     let (jobs, jobs_in) = bounded(threads);
     let (work, work_in) = bounded(WORK_WAITING);
-    let walk = Walk::new(repository, options, parent, presence, &problems, progress, jobs, work);
+    let walk = Walk::new(repository, options, parent, trust, &problems, progress, jobs, work);
     let walked = std::thread::scope(|scope| {
         for _ in 0..threads {
             let (reader, jobs_in) = (&reader, jobs_in.clone());
@@ -131,6 +132,9 @@ pub(super) fn collect(
     let read = collected.statistics;
     collected.statistics = Statistics {
         files: walked.files + read.files,
+        files_new: read.files_new,
+        files_changed: read.files_changed,
+        files_unchanged: walked.files_unchanged + read.files_unchanged,
         bytes: walked.bytes + read.bytes,
         bytes_read: read.bytes_read,
         ..walked
@@ -175,7 +179,9 @@ impl Collector<'_> {
             // The reading thread always answers, unless it panicked.
             Work::Batch(done) => {
                 let (buffer, items) = done.recv().map_err(|_| OpsError::Cancelled)?;
-                self.items(items, &buffer, sink)
+                self.items(items, &buffer, sink)?;
+                self.reader.give_back(buffer);
+                Ok(())
             }
             Work::Large(blocks) => self.large(&blocks, sink),
         }
@@ -203,7 +209,7 @@ impl Collector<'_> {
                     }
                     self.file(*file, refs, sink)?;
                 }
-                Item::Another(file) => self.another(*file, sink)?,
+                Item::Late(file) => self.late(*file, sink)?,
                 Item::Read(file) => unreachable!("{:?} went past the readers", file.name),
             }
         }
@@ -218,7 +224,10 @@ impl Collector<'_> {
         let mut refs = RefsBuilder::default();
         for block in blocks {
             match block {
-                Block::Pieces(buffer, pieces) => add(pieces, &buffer, &mut refs, sink)?,
+                Block::Pieces(buffer, pieces) => {
+                    add(pieces, &buffer, &mut refs, sink)?;
+                    self.reader.give_back(buffer);
+                }
                 Block::Again => refs = RefsBuilder::default(),
                 Block::End(file) => return self.file(*file, refs, sink),
             }
@@ -251,9 +260,9 @@ impl Collector<'_> {
         self.content(read.file, content, read.unstable, sink)
     }
 
-    /// Another name of a file: it is read only if what its first name came to is not known, or
-    /// not true any more.
-    fn another(&mut self, file: ToRead, sink: &mut dyn ChunkSink) -> Result<(), OpsError> {
+    /// A file that no reading thread has read: another name of one that was, unless what came of
+    /// that one is not known or not true any more.
+    fn late(&mut self, file: ToRead, sink: &mut dyn ChunkSink) -> Result<(), OpsError> {
         let first = file.shared.as_deref().and_then(OnceLock::get);
         if let Some((_, content)) = first.filter(|(stat, _)| *stat == file.stat) {
             let content = content.clone();
@@ -277,11 +286,17 @@ impl Collector<'_> {
     ) -> Result<(), OpsError> {
         self.statistics.files += 1;
         self.statistics.bytes += content.len();
+        let kind = EntryKind::File { content, unstable };
+        // One that was read because nobody could tell may well be what it was.
+        match file.before {
+            None => self.statistics.files_new += 1,
+            Some(before) if before.kind == kind => self.statistics.files_unchanged += 1,
+            Some(_) => self.statistics.files_changed += 1,
+        }
         let mut metadata = file.metadata;
         if !file.stat.is_settled(self.now) {
             metadata.ctime = Time::default();
         }
-        let kind = EntryKind::File { content, unstable };
         self.push(&Entry { name: file.name, kind, metadata }, sink)
     }
 

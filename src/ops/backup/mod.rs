@@ -6,6 +6,7 @@
 
 mod collect;
 mod links;
+mod parent;
 mod paths;
 mod read;
 mod stream;
@@ -14,6 +15,7 @@ mod walk;
 use std::sync::Arc;
 
 use super::OpsError;
+use super::lines::{self, Alarm};
 use crate::format::session::Purpose;
 use crate::format::snapshot::{Outcome, Snapshot, SnapshotKind, SnapshotProblem, Statistics};
 use crate::format::tree::Refs;
@@ -25,6 +27,7 @@ use crate::source::Excludes;
 use crate::world::Time;
 
 pub use collect::DrySink;
+use parent::Trust;
 pub use stream::{Finish, Stream};
 
 /// What is backed up.
@@ -102,10 +105,14 @@ pub struct BackupReport {
     pub parent: Option<SnapshotId>,
     /// Counts.
     pub statistics: Statistics,
+    /// Files that did not change, and that were read because the repository lost something.
+    pub files_read_again: u64,
     /// What could not be read, all in all.
     pub problem_count: u64,
     /// The first of it.
     pub problems: Vec<SnapshotProblem>,
+    /// Earlier snapshots that should be there, and are not.
+    pub alarms: Vec<Alarm>,
 }
 
 /// So many problems are written into the snapshot; all of them are told as they come.
@@ -178,18 +185,19 @@ fn attempt(
     snapshot.previous = line.heads;
     progress.phase("reading", Counter::Bytes, None);
     let mut dry = DrySink::new(repository);
+    let mut trust = Trust::default();
     let result = match &mut session {
         Some(session) => {
-            let trusted = match &line.parent {
+            let adopts = match &line.parent {
                 Some(parent) => session.may_adopt(&parent.id, parent.snapshot.epoch)?,
                 None => true,
             };
-            let presence = (!trusted).then(|| session.presence());
-            collect::collect(repository, session, input, options, line.parent, presence, progress)
+            trust = Trust::new(session, adopts);
+            collect::collect(repository, session, input, options, line.parent, &trust, progress)
         }
         None => {
             repository.refresh_index()?;
-            collect::collect(repository, &mut dry, input, options, line.parent, None, progress)
+            collect::collect(repository, &mut dry, input, options, line.parent, &trust, progress)
         }
     };
     let collected = match (result, session.is_some()) {
@@ -217,12 +225,15 @@ fn attempt(
         problem_count: snapshot.problem_count,
         problems: snapshot.problems.clone(),
         statistics: snapshot.statistics,
+        alarms: line.alarms,
+        files_read_again: trust.read_again(),
     };
     match session {
         None => report.statistics.bytes_new = dry.bytes_new(),
         Some(session) => {
             progress.phase("storing", Counter::Bytes, None);
             let record = session.commit(snapshot)?;
+            lines::remember(repository, &record, progress);
             report.statistics = record.snapshot.statistics;
             report.record = Some(record);
         }
@@ -260,6 +271,7 @@ struct Line {
     parent: Option<SnapshotRecord>,
     number: u64,
     heads: Vec<(SnapshotId, [u8; 32])>,
+    alarms: Vec<Alarm>,
 }
 
 impl Line {
@@ -270,8 +282,12 @@ impl Line {
         progress: &dyn Progress,
     ) -> Result<Self, OpsError> {
         let records = repository.snapshots(progress)?;
+        let look = lines::look(repository, &records, progress)?;
         let in_line = |record: &&SnapshotRecord| {
-            record.snapshot.client == snapshot.client && record.snapshot.job == snapshot.job
+            record.snapshot.client == snapshot.client
+                && record.snapshot.job == snapshot.job
+                && record.snapshot.original.is_none()
+                && !look.fenced.contains(&record.id)
         };
         let last = records.iter().filter(in_line).map(|r| r.snapshot.number).max().unwrap_or(0);
         let heads = records.iter().filter(in_line).filter(|r| r.snapshot.number == last);
@@ -290,6 +306,6 @@ impl Line {
                 })?)
             }
         };
-        Ok(Self { parent, number: last + 1, heads })
+        Ok(Self { parent, number: last.saturating_add(1), heads, alarms: look.alarms })
     }
 }

@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::source::{Start, open_start};
+use crate::source::{SourceError, Start, open_start};
 
 /// A directory on the way to what was asked for, or what was asked for itself.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub(super) struct Node {
 }
 
 /// The tree, and the paths that could not be opened, each with the reason.
-pub(super) fn tree(paths: &[Vec<u8>]) -> (Node, Vec<crate::source::SourceError>) {
+pub(super) fn tree(paths: &[Vec<u8>]) -> (Node, Vec<SourceError>) {
     let mut root = Node::default();
     let mut failed = Vec::new();
     for path in paths {
@@ -38,6 +38,14 @@ pub(super) fn tree(paths: &[Vec<u8>]) -> (Node, Vec<crate::source::SourceError>)
         }
     }
     (root, failed)
+}
+
+/// Why a path that was asked for could not be opened: nobody says that it ever was there.
+pub(super) fn why(error: &SourceError) -> String {
+    match error {
+        SourceError::Vanished { .. } => "there is nothing of that name".into(),
+        error => error.to_string(),
+    }
 }
 
 fn insert(root: &mut Node, start: Start) {

@@ -4,13 +4,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::collect::Item;
 use super::links::Shared;
 use crate::chunker::Chunker;
 use crate::crypto::KeyRing;
-use crate::format::tree::Metadata;
+use crate::format::tree::{Entry, Metadata};
 use crate::id::ChunkId;
 use crate::progress::{Counter, Progress};
 use crate::source::{Directory, OpenFile, SourceError, Stat};
@@ -18,7 +18,11 @@ use crate::source::{Directory, OpenFile, SourceError, Stat};
 /// A file that changes while it is read is read again so often.
 const READS_MAX: usize = 3;
 /// Read at once of a large file, bytes.
-pub(super) const BLOCK_LEN: usize = 1 << 20;
+pub(super) const BLOCK_LEN: usize = 512 << 10;
+/// Files from this length on are streamed on their own.
+pub(super) const LARGE_LEN: u64 = BLOCK_LEN as u64 / 2;
+/// Room for a block behind what the one before it left over, or for a batch.
+const BUFFER_LEN: usize = BLOCK_LEN + BLOCK_LEN / 2;
 
 /// A part of a file, in a buffer or not stored at all.
 #[derive(Debug, Clone)]
@@ -50,6 +54,8 @@ pub(super) struct ToRead {
     pub stat: Stat,
     /// What its entry will say.
     pub metadata: Metadata,
+    /// What the parent has there.
+    pub before: Option<Box<Entry>>,
     /// What it shares with its other names.
     pub shared: Option<Shared>,
 }
@@ -91,9 +97,35 @@ pub(super) struct Reader<'a> {
     pub chunker: &'a Chunker,
     pub keys: &'a KeyRing,
     pub progress: &'a dyn Progress,
+    /// Buffers that were collected, to be filled again: new memory for every one costs more than
+    /// some files' reading.
+    used: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// With so many threads; they keep a few buffers each.
+    pub fn new(
+        chunker: &'a Chunker,
+        keys: &'a KeyRing,
+        progress: &'a dyn Progress,
+        threads: usize,
+    ) -> Self {
+        Self { chunker, keys, progress, used: bounded(4 * threads) }
+    }
+
+    /// A buffer of at least `len` bytes, with anything in it.
+    fn buffer(&self, len: usize) -> Vec<u8> {
+        let used = self.used.1.try_recv().ok().filter(|buffer| buffer.len() >= len);
+        used.unwrap_or_else(|| vec![0; len.max(BUFFER_LEN)])
+    }
+
+    /// Takes back a buffer that nobody needs any more.
+    pub fn give_back(&self, buffer: Vec<u8>) {
+        if buffer.len() >= BUFFER_LEN {
+            let _ = self.used.0.try_send(buffer);
+        }
+    }
+
     /// Works until there are no more jobs.
     pub fn work(&self, jobs: &Receiver<Job>) {
         jobs.iter().for_each(|job| self.job(job));
@@ -103,9 +135,10 @@ impl Reader<'_> {
     pub fn job(&self, job: Job) {
         match job {
             Job::Batch(items, done) => {
-                let mut buffer = Vec::with_capacity(expected_len(&items));
+                let mut buffer = self.buffer(expected_len(&items));
+                let mut filled = 0;
                 let items = items.into_iter().map(|item| match item {
-                    Item::Read(file) => Item::File(Box::new(self.small(*file, &mut buffer))),
+                    Item::Read(file) => self.small(*file, &mut buffer, &mut filled),
                     other => other,
                 });
                 let items = items.collect();
@@ -116,13 +149,19 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads a small file behind what the buffer holds.
-    fn small(&self, mut file: ToRead, buffer: &mut Vec<u8>) -> ReadFile {
-        let start = buffer.len();
+    /// Reads a small file into the buffer, from `filled` on. One that is no small file any more
+    /// is left to be streamed.
+    fn small(&self, mut file: ToRead, buffer: &mut Vec<u8>, filled: &mut usize) -> Item {
+        let start = *filled;
         let mut bytes_read = 0;
+        let mut grown = false;
         let mut read = |file: &mut ToRead, last: bool| {
-            buffer.truncate(start);
+            *filled = start;
             let open = file.directory.open_file(&file.name, &file.stat)?;
+            grown = open.stat().size >= LARGE_LEN;
+            if grown {
+                return Ok(Some((Vec::new(), false)));
+            }
             adopt(file, open.stat());
             let mut pieces = Vec::new();
             for extent in open.extents() {
@@ -131,14 +170,16 @@ impl Reader<'_> {
                     pieces.push(Piece::Hole { len: extent.len });
                     continue;
                 }
-                let from = buffer.len();
-                // A small file's length fits; what it has grown by is not read.
-                buffer.resize(from + usize::try_from(extent.len).unwrap_or(0), 0);
-                let count = open.read_at(extent.offset, &mut buffer[from..])?;
-                buffer.truncate(from + count);
+                // A small file's length fits; what it grows by from now on is not read.
+                let (from, end) = (*filled, *filled + usize::try_from(extent.len).unwrap_or(0));
+                if buffer.len() < end {
+                    buffer.resize(end, 0);
+                }
+                let count = open.read_at(extent.offset, &mut buffer[from..end])?;
+                *filled += count;
                 bytes_read += count as u64;
                 self.progress.add(Counter::Bytes, count as u64);
-                self.cut(buffer, from, &mut pieces);
+                self.cut(&buffer[..*filled], from, &mut pieces);
             }
             let settled = open.unchanged(open.stat())?;
             Ok(match settled || last {
@@ -151,7 +192,10 @@ impl Reader<'_> {
             Ok((pieces, unstable)) => (Ok(pieces), unstable),
             Err(error) => (Err(error.below(&file.parent_path)), false),
         };
-        ReadFile { file, content, unstable, bytes_read }
+        match grown {
+            true => Item::Late(Box::new(file)),
+            false => Item::File(Box::new(ReadFile { file, content, unstable, bytes_read })),
+        }
     }
 
     fn cut(&self, buffer: &[u8], from: usize, pieces: &mut Vec<Piece>) {
@@ -210,27 +254,30 @@ impl Reader<'_> {
         blocks: &Sender<Block>,
     ) -> Result<Option<u64>, SourceError> {
         let mut done = 0;
-        let mut rest = Vec::new();
+        let mut held = 0;
+        let mut buffer = self.buffer(0);
         loop {
-            let mut buffer = Vec::with_capacity(BLOCK_LEN + rest.len());
-            buffer.extend_from_slice(&rest);
             let want = usize::try_from(len - done).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
-            let held = buffer.len();
-            buffer.resize(held + want, 0);
-            let count = open.read_at(offset + done, &mut buffer[held..])?;
-            buffer.truncate(held + count);
+            let count = open.read_at(offset + done, &mut buffer[held..held + want])?;
+            let filled = held + count;
             done += count as u64;
             self.progress.add(Counter::Bytes, count as u64);
             let ended = done == len || count < want;
             let mut pieces = Vec::new();
             let mut at = 0;
-            let cut = self.chunker.cut(&buffer, ended, |chunk| {
+            let cut = self.chunker.cut(&buffer[..filled], ended, |chunk| {
                 let end = at + chunk.len();
                 pieces.push(Piece::Chunk { id: self.keys.data_id(chunk), at: at..end });
                 at = end;
             });
-            rest = buffer[cut..].to_vec();
-            if blocks.send(Block::Pieces(buffer, pieces)).is_err() || self.progress.cancelled() {
+            // What is left over comes again before the next block.
+            held = filled - cut;
+            let mut next = if ended { Vec::new() } else { self.buffer(held + BLOCK_LEN) };
+            if held > 0 {
+                next[..held].copy_from_slice(&buffer[cut..filled]);
+            }
+            let block = Block::Pieces(std::mem::replace(&mut buffer, next), pieces);
+            if blocks.send(block).is_err() || self.progress.cancelled() {
                 return Ok(None);
             }
             if ended {

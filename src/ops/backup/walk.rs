@@ -3,30 +3,28 @@
 //! A directory in which nothing changed is taken from the parent as a whole: as long as every
 //! entry is the parent's, nothing is sent on; with the first difference everything so far is.
 
-use std::iter::Peekable;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
 
 use super::collect::{self, Item, Work};
 use super::links::{Links, Name};
+use super::parent::{Before, Trust};
 use super::paths::Node;
-use super::read::{BLOCK_LEN, Job, ToRead};
+use super::read::{Job, LARGE_LEN, ToRead};
 use super::{BackupOptions, Problems};
 use crate::format::snapshot::Statistics;
 use crate::format::tree::{Entry, EntryKind, Metadata, Refs};
 use crate::ops::OpsError;
 use crate::progress::{Counter, Problem, Progress};
-use crate::repo::{Presence, Repository, SnapshotRecord};
+use crate::repo::{Repository, SnapshotRecord};
 use crate::source::{
     CACHE_TAG, Chain, Directory, Kind, Names, Owners, SourceError, Start, Stat, Verdict,
     pseudo_file_system,
 };
-use crate::tree::{Entries, TreeReader};
+use crate::tree::TreeReader;
 use crate::world::Time;
 
-/// Files from this length on are streamed on their own.
-const LARGE_LEN: u64 = BLOCK_LEN as u64 / 2;
 /// A batch is handed on with so many items, or so many bytes to be read.
 const BATCH_ITEMS: usize = 256;
 const BATCH_BYTES: u64 = 512 << 10;
@@ -44,7 +42,7 @@ struct Level {
     only_tag: bool,
     /// Its entry in the parent snapshot, and the entries below that one.
     before: Option<Box<Entry>>,
-    entries: Option<Peekable<Entries>>,
+    entries: Before,
     /// Entries taken from the parent, while there were no others.
     held: Vec<Item>,
     /// The directory was announced: it differs from the parent's.
@@ -54,7 +52,7 @@ struct Level {
 pub(super) struct Walk<'a> {
     options: &'a BackupOptions,
     parent: Option<SnapshotRecord>,
-    presence: Option<Presence>,
+    trust: &'a Trust,
     trees: TreeReader,
     owners: Owners,
     links: Links,
@@ -81,7 +79,7 @@ impl<'a> Walk<'a> {
         repository: &'a Arc<Repository>,
         options: &'a BackupOptions,
         parent: Option<SnapshotRecord>,
-        presence: Option<Presence>,
+        trust: &'a Trust,
         problems: &'a Mutex<Problems>,
         progress: &'a dyn Progress,
         jobs: Sender<Job>,
@@ -90,7 +88,7 @@ impl<'a> Walk<'a> {
         Self {
             options,
             parent,
-            presence,
+            trust,
             trees: TreeReader::new(repository),
             owners: Owners::new(),
             links: Links::default(),
@@ -128,35 +126,15 @@ impl<'a> Walk<'a> {
         self.problem(Problem::at(error.path(), &error));
     }
 
-    fn entries_of(&self, listing: Option<&Refs>) -> Option<Peekable<Entries>> {
-        Some(self.trees.entries(listing?).peekable())
-    }
-
-    /// The parent snapshot's entry of a name, and whether entries before it are gone now. Names
-    /// come in byte order. A damaged tree is as good as none: what it would have spared is read.
-    fn before(entries: &mut Option<Peekable<Entries>>, name: &[u8]) -> (Option<Box<Entry>>, bool) {
-        let mut gone = false;
-        let Some(entries) = entries.as_mut() else { return (None, gone) };
-        loop {
-            match entries.peek() {
-                Some(Ok(entry)) if entry.name == name => {
-                    return (entries.next().and_then(Result::ok).map(Box::new), gone);
-                }
-                Some(Ok(entry)) if entry.name.as_slice() > name => return (None, gone),
-                None => return (None, gone),
-                Some(_) => {
-                    gone = true;
-                    entries.next();
-                }
-            }
-        }
+    fn before(&self, listing: Option<&Refs>) -> Before {
+        Before::new(&self.trees, listing)
     }
 
     /// Directories between the root and what was asked for.
     fn node(&mut self, node: Node, path: &[u8], listing: Option<Refs>) -> Result<(), OpsError> {
-        let mut entries = self.entries_of(listing.as_ref());
+        let mut entries = self.before(listing.as_ref());
         for (name, child) in node.children {
-            let (before, _) = Self::before(&mut entries, &name);
+            let (before, _) = entries.take(&name, self.trust);
             if let Some(start) = child.start {
                 self.start(start, before)?;
                 continue;
@@ -198,9 +176,9 @@ impl<'a> Walk<'a> {
             }
         };
         let mut chain = Chain::new(start.parent, b"/".to_vec());
-        let mut entries = self.entries_of(listing.as_ref());
+        let mut entries = self.before(listing.as_ref());
         for name in names.iter() {
-            let (before, _) = Self::before(&mut entries, name.bytes);
+            let (before, _) = entries.take(name.bytes, self.trust);
             self.entry(&mut chain, name.bytes, before, stat.device)?;
             self.descend(&mut chain, stat.device)?;
         }
@@ -230,7 +208,7 @@ impl<'a> Walk<'a> {
             if level.only_tag && name != CACHE_TAG {
                 continue;
             }
-            let (before, gone) = Self::before(&mut level.entries, &name);
+            let (before, gone) = level.entries.take(&name, self.trust);
             if gone {
                 self.differs()?;
             }
@@ -283,9 +261,13 @@ impl<'a> Walk<'a> {
     ) -> Result<(), OpsError> {
         let is_file = stat.kind == Kind::File;
         let known = before.is_some();
-        let same_content = is_file && before.as_ref().is_some_and(|e| self.same_content(&stat, e));
+        let unchanged = before.as_ref().and_then(|entry| self.unchanged(&stat, entry));
+        let same_content = unchanged.is_some_and(|content| self.trust.has(&self.trees, content));
+        let read_again = unchanged.is_some() && !same_content;
+        let lost = !known && self.levels.last().is_some_and(|level| level.entries.lost);
         let same_inode = before.as_ref().is_some_and(|entry| same_inode(&stat, entry));
-        if let Some(entry) = before.filter(|_| same_content || (!is_file && same_inode)) {
+        let is_taken = same_content || (!is_file && same_inode);
+        if is_taken && let Some(entry) = before {
             if is_file {
                 self.statistics.files += 1;
                 self.statistics.files_unchanged += 1;
@@ -305,9 +287,8 @@ impl<'a> Walk<'a> {
             return self.differs();
         };
         if is_file {
-            match known {
-                true => self.statistics.files_changed += 1,
-                false => self.statistics.files_new += 1,
+            if read_again || lost {
+                self.trust.reads_again(lost);
             }
             self.progress.at(&chain.path_of(name));
             let parent_path = match self.levels.last() {
@@ -315,7 +296,8 @@ impl<'a> Walk<'a> {
                 None => Arc::from(chain.path()),
             };
             let (name, shared) = (name.to_vec(), None);
-            return self.read(ToRead { directory, name, parent_path, stat, metadata, shared });
+            let file = ToRead { directory, name, parent_path, stat, metadata, before, shared };
+            return self.read(file);
         }
         let kind = match stat.kind {
             Kind::Symlink => match directory.read_link(name) {
@@ -335,35 +317,16 @@ impl<'a> Walk<'a> {
         self.send(Item::Entry(Box::new(Entry { name: name.to_vec(), kind, metadata })))
     }
 
-    /// Whether a file's content can be taken from the parent snapshot unread.
-    fn same_content(&self, stat: &Stat, before: &Entry) -> bool {
-        let EntryKind::File { content, unstable: false } = &before.kind else { return false };
+    /// The content that the parent snapshot has of a file, if the file did not change since.
+    fn unchanged<'e>(&self, stat: &Stat, before: &'e Entry) -> Option<&'e Refs> {
+        let EntryKind::File { content, unstable: false } = &before.kind else { return None };
         let detection = self.options.detection;
-        let same = stat.size == content.len()
+        let same = stat.kind == Kind::File
+            && stat.size == content.len()
             && stat.mtime == before.metadata.mtime
             && (!detection.ctime || stat.ctime == before.metadata.ctime)
             && (!detection.inode || stat.inode == before.metadata.inode);
-        same && self.is_present(content)
-    }
-
-    /// Whether all chunks of a stream are where they will stay, where that is not sure (W5).
-    fn is_present(&self, refs: &Refs) -> bool {
-        let Some(presence) = &self.presence else { return true };
-        let mut leaves = self.trees.leaves(refs).with_lists();
-        loop {
-            let leaf = leaves.next();
-            if !leaves.take_lists().iter().all(|id| presence.has(id)) {
-                return false;
-            }
-            match leaf {
-                None => return true,
-                Some(Ok(crate::format::tree::Ref::Chunk { id, .. })) if !presence.has(&id) => {
-                    return false;
-                }
-                Some(Err(_)) => return false,
-                Some(Ok(_)) => {}
-            }
-        }
+        same.then_some(content)
     }
 
     fn metadata(
@@ -438,7 +401,10 @@ impl<'a> Walk<'a> {
             EntryKind::Directory { listing } => Some(listing),
             _ => None,
         });
-        let entries = self.entries_of(listing);
+        let mut entries = self.before(listing);
+        // Below what cannot be read nothing is known either.
+        entries.lost =
+            before.is_none() && self.levels.last().is_some_and(|above| above.entries.lost);
         self.levels.push(Level {
             name: bare.name,
             metadata: bare.metadata,
@@ -459,7 +425,7 @@ impl<'a> Walk<'a> {
         chain.leave();
         let Some(mut level) = self.levels.pop() else { return Ok(()) };
         // Entries of the parent that are gone now are a difference too.
-        let none_gone = level.entries.as_mut().is_none_or(|entries| entries.peek().is_none());
+        let none_gone = level.entries.is_at_end(self.trust);
         if !level.entered
             && none_gone
             && let Some(before) = level.before.take()
@@ -484,7 +450,7 @@ impl<'a> Walk<'a> {
 
     fn listing_is_present(&self, directory: &Entry) -> bool {
         match &directory.kind {
-            EntryKind::Directory { listing } => self.is_present(listing),
+            EntryKind::Directory { listing } => self.trust.has(&self.trees, listing),
             _ => false,
         }
     }
@@ -531,7 +497,7 @@ impl<'a> Walk<'a> {
             Name::First(shared) => file.shared = Some(shared),
             Name::Another(shared) => {
                 file.shared = Some(shared);
-                return self.batch(Item::Another(Box::new(file)));
+                return self.batch(Item::Late(Box::new(file)));
             }
         }
         if file.stat.size >= LARGE_LEN {

@@ -2,19 +2,30 @@
 //!
 //! Nothing is mended here, and one damaged object never hides another.
 
+mod choose;
 mod needs;
 mod packs;
 mod reading;
+mod records;
 mod structure;
+mod verified;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::OpsError;
+use super::mark::Stock;
+use crate::format::snapshot::snapshot_key;
+use crate::id::PackId;
 use crate::progress::{Problem, Progress, Silent};
 use crate::repo::{Repository, SnapshotRecord};
 
+use needs::Needed;
+pub(super) use reading::Seen;
+use verified::Verified;
+
 pub use needs::Touched;
+pub use verified::verified_times;
 
 /// How much of the packs is read.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -24,11 +35,13 @@ pub enum ReadData {
     None,
     /// Every pack.
     All,
-    /// A random share, 0 to 1.
+    /// A share, 0 to 1. Of this and what follows: what was not read for the longest time, so that
+    /// run after run everything is read.
     Share(f64),
-    /// Random packs of about so many bytes together.
+    /// Packs of about so many bytes together.
     Bytes(u64),
-    /// The `part`th of `of` parts, counted from 1: run after run everything is read.
+    /// As much as one of `of` parts; of what was never read the `part`th part first, counted from
+    /// 1, so that who remembers nothing reads everything in all parts.
     Part {
         /// Which.
         part: u32,
@@ -114,19 +127,79 @@ pub fn check(
     structure::objects(repository, &mut findings)?;
     let mut stock = structure::packs(repository, &mut findings)?;
     let records = match options.snapshots.as_slice() {
-        [] => repository.snapshots(&Silent::default())?,
+        [] => {
+            let records = repository.snapshots(&Silent::default())?;
+            lines(repository, &records, &mut findings)?;
+            records
+        }
         some => some.to_vec(),
     };
     let reads = options.read_data != ReadData::None;
     let some_only = reads && !options.snapshots.is_empty();
-    let needed = needs::walk(repository, &stock, &records, some_only, &mut findings)?;
+    let mut needed = needs::walk(repository, &stock, &records, some_only, &mut findings)?;
+    let mut seen = Seen::default();
     if reads {
-        let chosen = reading::choose(repository, &stock, options, needed.as_ref());
-        let broken = reading::read(repository, &stock, &chosen, &mut findings)?;
-        if !broken.is_empty() {
-            stock.break_frames(broken)?;
-            needs::walk(repository, &stock, &records, false, &mut findings)?;
+        let chosen = reading::choose(repository, &stock, options, needed.packs.as_ref());
+        seen = reading::read(repository, &stock, &chosen, &mut findings)?;
+        if stock.observe(&seen.packs, &seen.broken)? {
+            let again = needs::walk(repository, &stock, &records, false, &mut findings)?;
+            needed = Needed { packs: needed.packs, ..again };
         }
     }
+    records::name(&stock, &seen, &mut findings);
+    records::keep(repository, &stock, &seen, &needed, &mut findings)?;
+    let listed = || (0..).zip(&stock.packs).filter(|(_, pack)| pack.listed);
+    let packs: Vec<PackId> = match options.snapshots.as_slice() {
+        // What no snapshot needs is soon read as well, or gone; knowing it would cost a look-up of
+        // each chunk.
+        [] => listed().map(|(_, pack)| pack.id).collect(),
+        _ => {
+            let is_needed =
+                |place| needed.packs.as_ref().is_some_and(|packs| packs.contains(&place));
+            listed().filter(|(place, _)| is_needed(*place)).map(|(_, pack)| pack.id).collect()
+        }
+    };
+    Verified::remember_snapshots(repository, &records, &packs, &findings.report);
+    if options.snapshots.is_empty() {
+        Verified::tidy(repository, &packs)?;
+    }
     Ok(findings.report)
+}
+
+/// Whether every snapshot is there that was seen before or that others tell of.
+fn lines(
+    repository: &Arc<Repository>,
+    records: &[SnapshotRecord],
+    findings: &mut Findings<'_>,
+) -> Result<(), OpsError> {
+    // What cannot be read was told of before.
+    for alarm in super::lines::look(repository, records, &Silent::default())?.alarms {
+        let key = alarm.snapshot().map_or_else(|| "snapshots".into(), |id| snapshot_key(&id));
+        findings.damaged(&key, alarm.to_string());
+    }
+    Ok(())
+}
+
+/// Reads the packs at these places of the stock, for a repair: what was seen, and what is wrong
+/// with which pack.
+pub(super) fn read_packs(
+    repository: &Arc<Repository>,
+    stock: &Stock,
+    places: &HashSet<u32>,
+    progress: &dyn Progress,
+) -> Result<(Seen, Vec<DamagedObject>), OpsError> {
+    let options = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+    let mut findings = Findings { progress, report: CheckReport::default(), seen: BTreeSet::new() };
+    let chosen = reading::choose(repository, stock, &options, Some(places));
+    let seen = reading::read(repository, stock, &chosen, &mut findings)?;
+    Ok((seen, findings.report.damaged))
+}
+
+/// Whether every byte of the pack at a place of the stock is as it should be.
+pub(super) fn is_sound(
+    repository: &Repository,
+    stock: &Stock,
+    place: u32,
+) -> Result<bool, OpsError> {
+    Ok(packs::check_pack(repository, stock, place, &mut |_| ())?.is_empty())
 }

@@ -34,9 +34,21 @@ struct Needs<'a, 'b> {
     lost: HashSet<ChunkId>,
     /// Packs that were named as missing or damaged.
     named: HashSet<u32>,
+    is_anything_unknown: bool,
     touched: Vec<Touched>,
     /// There is more than is told apart, or listed.
     more: bool,
+}
+
+/// What a walk found.
+#[derive(Default)]
+pub(super) struct Needed {
+    /// Packs that hold what is needed; `None` when nobody asked.
+    pub packs: Option<HashSet<u32>>,
+    /// Packs that are missing and have something that is needed.
+    pub missing: HashSet<u32>,
+    /// Something is lost, and no pack that is known should have it.
+    pub is_anything_unknown: bool,
 }
 
 /// Walks the trees of snapshots, and reports what they cannot have. With `with_packs`, the places
@@ -47,7 +59,7 @@ pub(super) fn walk(
     records: &[SnapshotRecord],
     with_packs: bool,
     findings: &mut Findings<'_>,
-) -> Result<Option<HashSet<u32>>, OpsError> {
+) -> Result<Needed, OpsError> {
     let progress = findings.progress;
     let roots: Vec<_> = records.iter().map(|r| (r.id, r.snapshot.root.clone())).collect();
     let mut marks = Marks::new(stock.chunk_count());
@@ -57,11 +69,12 @@ pub(super) fn walk(
         packs: with_packs.then(HashSet::new),
         lost: HashSet::new(),
         named: HashSet::new(),
+        is_anything_unknown: false,
         touched: Vec::new(),
         more: false,
     };
     mark(repository, stock, &roots, &mut marks, &mut needs, progress)?;
-    let Needs { packs, lost, touched, more, findings, .. } = needs;
+    let Needs { packs, lost, touched, more, findings, named, is_anything_unknown, .. } = needs;
     if more {
         progress.note("there is more that is lost, or touched, than is listed");
     }
@@ -70,7 +83,12 @@ pub(super) fn walk(
     report.chunks_damaged = lost.len() as u64;
     report.chunks = marks.count() + report.chunks_damaged;
     report.touched = touched;
-    Ok(packs)
+    let is_missing = |place: &u32| stock.packs.get(*place as usize).is_some_and(|p| !p.listed);
+    Ok(Needed {
+        packs,
+        missing: named.into_iter().filter(is_missing).collect(),
+        is_anything_unknown,
+    })
 }
 
 impl Visitor for Needs<'_, '_> {
@@ -115,7 +133,9 @@ impl Needs<'_, '_> {
             Some(TreeError::Repo(RepoError::Chunk { source: Some(source), .. })) => Some(source),
             _ => None,
         };
-        for place in self.stock.known_places(&loss.id)? {
+        let places = self.stock.known_places(&loss.id)?;
+        self.is_anything_unknown |= places.is_empty();
+        for place in places {
             for base in self.stock.bases_of(place).unwrap_or_default() {
                 self.name_pack(*base, None);
             }

@@ -1,7 +1,7 @@
 //! Packs, read and opened from the first byte to the last.
 
-use super::super::OpsError;
 use super::super::mark::Stock;
+use super::super::{OpsError, is_outage};
 use crate::format::FormatError;
 use crate::format::pack::{FrameInfo, HEADER_LEN, PackInfo, decode_header, pack_key};
 use crate::id::ChunkId;
@@ -18,6 +18,8 @@ pub(super) struct PackDamage {
     pub why: String,
     /// The frame that cannot be opened, if it is that.
     pub frame: Option<u16>,
+    /// The storage did not give an answer, which says nothing about the pack.
+    pub outage: bool,
 }
 
 /// Reads the pack at a place of the stock, and opens every frame of it.
@@ -29,20 +31,22 @@ pub(super) fn check_pack(
 ) -> Result<Vec<PackDamage>, OpsError> {
     let known = stock.row(place)?;
     let mut damage = Vec::new();
-    let mut found = |why: String, frame| damage.push(PackDamage { why, frame });
+    let mut found = |error: Option<&PackError>, why: String, frame| {
+        damage.push(PackDamage { why, frame, outage: error.is_some_and(is_outage) });
+    };
     let info = match read_trailer(repository.storage(), repository.sealer(), &known.id) {
         Ok(info) if agrees(&known, &info) => Some(info),
         Ok(_) => {
-            found("its trailer says something else than the index".into(), None);
+            found(None, "its trailer says something else than the index".into(), None);
             None
         }
         Err(error) => {
-            found(format!("its trailer cannot be read: {error}"), None);
+            found(Some(&error), format!("its trailer cannot be read: {error}"), None);
             None
         }
     };
     if let Err(error) = check_header(repository, &known) {
-        found(format!("its first bytes are wrong: {error}"), None);
+        found(Some(&error), format!("its first bytes are wrong: {error}"), None);
     }
     let frames = places(&known, info.as_ref());
     let mut number = 0u16;
@@ -73,6 +77,7 @@ pub(super) fn check_pack(
                 .and_then(|bytes| check_frame(repository, stock, place, &known, frame, bytes));
             if let Err(error) = checked {
                 found(
+                    Some(&error),
                     format!("the frame at byte {} is damaged: {error}", frame.offset),
                     Some(number),
                 );

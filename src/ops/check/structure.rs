@@ -1,17 +1,20 @@
-//! The structure but for the trees: every object opens, and packs are as the index has them.
+//! The structure but for the trees: every object opens and is understood, and packs are as the
+//! index has them.
 
 use std::sync::Arc;
 
 use super::super::OpsError;
 use super::super::mark::Stock;
 use super::Findings;
+use crate::format::FormatError;
+use crate::format::damage::Damage;
 use crate::format::envelope::ObjectType;
-use crate::format::epoch::{EpochStep, epoch_of_key};
+use crate::format::epoch::{EpochStep, Plan, Sweep, epoch_of_key};
 use crate::format::pack::pack_key;
-use crate::format::session::{SessionObject, session_of_key};
-use crate::format::slot::slot_key;
+use crate::format::session::{Session, SessionObject, session_key, session_of_key};
+use crate::format::snapshot::{Forgotten, Note, Snapshot};
 use crate::index::segment_key;
-use crate::progress::Counter;
+use crate::progress::{Counter, Problem};
 use crate::repo::{RepoError, Repository};
 
 /// Opens every object but packs and index segments.
@@ -20,11 +23,18 @@ pub(super) fn objects(
     findings: &mut Findings<'_>,
 ) -> Result<(), OpsError> {
     findings.progress.phase("opening objects", Counter::Objects, None);
-    for (name, error) in repository.strange_slots()? {
-        findings.damaged(&slot_key(&name), error.to_string());
+    for Problem { what, why, .. } in repository.damaged_openers()? {
+        findings.damaged(&String::from_utf8_lossy(&what), why);
+    }
+    for id in repository.unexplained()? {
+        findings.progress.note(&format!(
+            "snapshot {} does not count: {} is missing, and nobody is known to have forgotten it",
+            id.short(),
+            session_key(&id)
+        ));
     }
     let mut keys = Vec::new();
-    for prefix in ["snapshots/", "notes/", "forgotten/", "sessions/", "epochs/"] {
+    for prefix in ["snapshots/", "notes/", "forgotten/", "sessions/", "epochs/", "damage/"] {
         repository.storage().list(prefix, &mut |listed| keys.push(listed.key))?;
     }
     keys.sort();
@@ -38,7 +48,11 @@ pub(super) fn objects(
         };
         findings.progress.add(Counter::Objects, 1);
         match repository.read_object(kind, &key) {
-            Ok(_) => {}
+            Ok(payload) => {
+                if let Some(Err(error)) = payload.map(|payload| decode(kind, &payload)) {
+                    findings.damaged(&key, error.to_string());
+                }
+            }
             Err(RepoError::Object { key, source }) => findings.damaged(&key, source.to_string()),
             Err(error) => return Err(error.into()),
         }
@@ -52,6 +66,7 @@ fn kind_of(key: &str) -> Option<ObjectType> {
         "snapshots" => Some(ObjectType::Snapshot),
         "notes" => Some(ObjectType::Note),
         "forgotten" => Some(ObjectType::Forgotten),
+        "damage" => Some(ObjectType::Damage),
         "sessions" => match session_of_key(key)? {
             SessionObject::Record(_) => Some(ObjectType::Session),
             SessionObject::Fence(_) => Some(ObjectType::Fence),
@@ -62,6 +77,25 @@ fn kind_of(key: &str) -> Option<ObjectType> {
             EpochStep::Done => Some(ObjectType::Done),
         },
         _ => None,
+    }
+}
+
+/// Whether what an object says can be understood.
+fn decode(kind: ObjectType, payload: &[u8]) -> Result<(), FormatError> {
+    match kind {
+        ObjectType::Snapshot => Snapshot::decode(payload).map(drop),
+        ObjectType::Note => Note::decode(payload).map(drop),
+        ObjectType::Forgotten => Forgotten::decode(payload).map(drop),
+        ObjectType::Session => Session::decode(payload).map(drop),
+        ObjectType::Plan => Plan::decode(payload).map(drop),
+        ObjectType::Sweep => Sweep::decode(payload).map(drop),
+        ObjectType::Damage => Damage::decode(payload).map(drop),
+        // Those that are there say all that they have to say; the others are read elsewhere.
+        ObjectType::Fence
+        | ObjectType::Done
+        | ObjectType::Trailer
+        | ObjectType::Segment
+        | ObjectType::Parity => Ok(()),
     }
 }
 

@@ -16,7 +16,7 @@ const PROBLEMS_KEPT: usize = 1_000;
 
 /// What became of a tree.
 #[derive(Debug, Default)]
-pub(super) struct CopiedTree {
+pub(in crate::ops) struct CopiedTree {
     pub root: Refs,
     pub bytes_read: u64,
     pub lost_file_count: u64,
@@ -35,7 +35,7 @@ struct Level {
     builder: ListingBuilder,
 }
 
-pub(super) struct TreeCopy<'a> {
+pub(in crate::ops) struct TreeCopy<'a> {
     reader: &'a ContentReader,
     copies: &'a TreeReader,
     session: &'a mut Session,
@@ -210,7 +210,8 @@ impl<'a> TreeCopy<'a> {
     }
 
     fn count(&mut self, bytes: u64) {
-        self.done_bytes += bytes;
+        // Holes cost nothing: a few files of them may have more bytes than there are numbers.
+        self.done_bytes = self.done_bytes.saturating_add(bytes);
         self.progress.add(Counter::Bytes, bytes);
     }
 
@@ -249,7 +250,7 @@ impl<'a> TreeCopy<'a> {
                     problem.why = format!("left out of the copy: {}", problem.why);
                     self.problem(problem);
                     self.copied.lost_file_count += 1;
-                    self.copied.lost_bytes += content.len();
+                    self.copied.lost_bytes = self.copied.lost_bytes.saturating_add(content.len());
                     return Ok(None);
                 }
             }

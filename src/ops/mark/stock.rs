@@ -4,14 +4,18 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::super::{OpsError, is_outage};
+use super::super::OpsError;
 use super::Marks;
 use crate::format::FormatError;
+use crate::format::damage::Damage;
 use crate::format::frame::{ChunkKind, Codec};
-use crate::id::{ChunkId, FrameId, PackId, SegmentId, SnapshotId};
-use crate::index::{Chunk, Index, IndexError, PackRow, Refreshed};
+use crate::format::pack::{ChunkInfo, FrameInfo, PackInfo, Trailer};
+use crate::id::{ChunkId, FrameId, NoteId, PackId, SegmentId, SnapshotId};
+use crate::index::{Chunk, FrameRow, Index, IndexError, PackRow, Refreshed};
 use crate::pack::{PackError, read_trailer};
+use crate::progress::Silent;
 use crate::repo::{RepoError, Repository};
+use crate::storage::ErrorKind;
 
 /// A frame: the place of its pack in `Stock::packs`, and its number there.
 pub type Place = (u32, u16);
@@ -31,6 +35,10 @@ pub struct StockedPack {
     pub whole: bool,
     /// It is listed.
     pub listed: bool,
+    /// Something in it is damaged, or somebody found it so: what is good is to be moved out.
+    pub damaged: bool,
+    /// A segment that is there names it.
+    pub named: bool,
     /// Only its own trailer speaks of it, no segment.
     pub unnamed: bool,
     /// Bytes of its chunks.
@@ -48,6 +56,8 @@ pub struct Stock {
     pub damaged: Vec<(SegmentId, IndexError)>,
     /// Segments that are there.
     pub segments: BTreeSet<SegmentId>,
+    /// What was found damaged so far.
+    pub records: Vec<(NoteId, Damage)>,
     index: Index,
     places: HashMap<PackId, u32>,
     /// The place of each pack by the index's number.
@@ -56,9 +66,9 @@ pub struct Stock {
     rows: Vec<u32>,
     deltas: HashMap<Place, FrameId>,
     bases: HashMap<FrameId, Vec<Place>>,
-    present: Marks,
-    /// Frames that do not open.
+    /// Frames that do not open, or that somebody found damaged.
     broken: HashSet<Place>,
+    present: Marks,
 }
 
 impl Stock {
@@ -79,16 +89,19 @@ impl Stock {
             silent,
             damaged,
             segments,
+            records: Vec::new(),
             index,
             places: HashMap::new(),
             numbers: Vec::new(),
             rows: Vec::new(),
             deltas: HashMap::new(),
             bases: HashMap::new(),
-            present: Marks::default(),
             broken: HashSet::new(),
+            present: Marks::default(),
         };
         stock.count_packs(&listed, &unnamed)?;
+        stock.find_named()?;
+        stock.find_damage(repository)?;
         stock.find_bases()?;
         stock.count_chunks()?;
         Ok(stock)
@@ -116,6 +129,47 @@ impl Stock {
                 place
             });
             numbers.push(place);
+        })?;
+        Ok(())
+    }
+
+    fn find_named(&mut self) -> Result<(), OpsError> {
+        let Self { index, packs, places, segments, .. } = self;
+        index.packs_named(segments, &mut |row| {
+            let pack = places.get(&row.id).and_then(|place| packs.get_mut(*place as usize));
+            pack.into_iter().for_each(|pack| pack.named = true);
+        })?;
+        Ok(())
+    }
+
+    /// What somebody found damaged counts as if it were not there, and so does what lies behind
+    /// the end of a pack that is too short.
+    fn find_damage(&mut self, repository: &Repository) -> Result<(), OpsError> {
+        let mut damaged: HashMap<PackId, HashSet<FrameId>> = HashMap::new();
+        for pack in self.packs.iter().filter(|pack| pack.listed && !pack.whole) {
+            damaged.insert(pack.id, HashSet::new());
+        }
+        self.records = repository.damage(&Silent::default())?;
+        for (_, record) in &self.records {
+            damaged.entry(record.pack).or_default().extend(&record.frames);
+        }
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let Self { index, packs, places, broken, .. } = self;
+        index.packs(&mut |_, row| {
+            let Some((frames, place)) = damaged.get(&row.id).zip(places.get(&row.id)) else {
+                return;
+            };
+            let pack = &mut packs[*place as usize];
+            pack.damaged = true;
+            let hit = |frame: &FrameRow| {
+                let end = u64::from(frame.offset) + u64::from(frame.stored_len);
+                frames.contains(&frame.id) || end > pack.len
+            };
+            let numbered = row.frames.iter().enumerate();
+            let hit = numbered.filter(|(_, frame)| hit(frame));
+            broken.extend(hit.map(|(number, _)| (*place, number as u16)));
         })?;
         Ok(())
     }
@@ -177,22 +231,66 @@ impl Stock {
 
     fn is_there(&self, place: Place) -> bool {
         let pack = self.packs.get(place.0 as usize);
-        pack.is_some_and(|pack| pack.whole) && !self.broken.contains(&place)
+        pack.is_some_and(|pack| pack.listed) && !self.broken.contains(&place)
     }
 
-    /// Counts frames that were found not to open as not there.
-    pub fn break_frames(
-        &mut self,
-        frames: impl IntoIterator<Item = Place>,
-    ) -> Result<(), OpsError> {
-        self.broken.extend(frames);
-        self.count_chunks()
+    /// Takes over what was seen when these packs were read: their frames that do not open count
+    /// as not there, and the others as there, whatever was found earlier.
+    /// Says whether that is news.
+    pub fn observe(&mut self, packs: &HashSet<u32>, broken: &[Place]) -> Result<bool, OpsError> {
+        let mut now = self.broken.clone();
+        now.retain(|(pack, _)| !packs.contains(pack));
+        now.extend(broken);
+        let news = now != self.broken;
+        if news {
+            self.broken = now;
+            self.count_chunks()?;
+        }
+        Ok(news)
+    }
+
+    /// Whether a frame was found not to open.
+    pub fn is_broken(&self, place: Place) -> bool {
+        self.broken.contains(&place)
     }
 
     /// What the index, or its own trailer, says of a pack.
     pub fn row(&self, pack: u32) -> Result<Arc<PackRow>, OpsError> {
         let number = self.rows.get(pack as usize).ok_or(FormatError::Bad("number of a pack"));
         Ok(self.index.pack(*number.map_err(IndexError::from)?)?)
+    }
+
+    /// What a pack's trailer says, from what the index knows. A pass over all chunks: only a
+    /// pack whose trailer is damaged needs it.
+    pub fn describe(&self, pack: u32) -> Result<PackInfo, OpsError> {
+        let row = self.row(pack)?;
+        let mut ids = Vec::new();
+        let mut places = Vec::new();
+        self.index.chunks(&mut |chunk| {
+            self.all_places(chunk, &mut places);
+            if places.iter().any(|(place, _)| *place == pack) {
+                ids.push(chunk.id);
+            }
+        })?;
+        let mut chunks: Vec<Vec<(u32, ChunkInfo)>> = vec![Vec::new(); row.frames.len()];
+        for id in ids {
+            let here = self.index.locations(&id)?.into_iter().filter(|l| l.pack.id == row.id);
+            for location in here {
+                let chunk = ChunkInfo { id, len: location.len };
+                let frame = chunks.get_mut(location.frame);
+                frame.into_iter().for_each(|frame| frame.push((location.offset, chunk)));
+            }
+        }
+        let frames = row.frames.iter().zip(chunks).map(|(frame, mut chunks)| {
+            chunks.sort_by_key(|(offset, _)| *offset);
+            chunks.dedup_by_key(|(offset, _)| *offset);
+            let FrameRow { id, offset, stored_len, codec } = *frame;
+            let chunks = chunks.into_iter().map(|(_, chunk)| chunk).collect();
+            FrameInfo { id, offset, stored_len, codec, chunks }
+        });
+        let frames = frames.collect();
+        let trailer = Trailer { session: row.session, kind: row.kind, frames };
+        Ok(PackInfo { id: row.id, len: row.len, trailer })
     }
 
     /// The frame that a delta frame needs; `None` when it is no delta.
@@ -257,6 +355,8 @@ fn stocked(row: &PackRow, listed: &HashMap<PackId, u64>, unnamed: &HashSet<PackI
         kind: row.kind,
         session: row.session,
         whole: len == Some(row.len),
+        damaged: false,
+        named: false,
         listed: len.is_some(),
         unnamed: unnamed.contains(&row.id),
         plain: 0,
@@ -286,4 +386,14 @@ fn learn(
         }
     }
     Ok((unnamed, silent))
+}
+
+/// Whether the storage failed, which says nothing about what lies there.
+pub(in crate::ops) fn is_outage(error: &PackError) -> bool {
+    match error {
+        PackError::Storage(error) => {
+            !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Corrupt)
+        }
+        _ => false,
+    }
 }

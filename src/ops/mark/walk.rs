@@ -360,8 +360,13 @@ impl Walk<'_> {
 
     /// Whether all that a chunk of a tree leads to is marked, and nothing of it is told again.
     fn is_done(&self, id: &ChunkId) -> Result<bool, OpsError> {
-        let marked = self.stock.number(id)?.is_some_and(|number| self.marks.get(number));
-        Ok(marked && !(self.losses < LOSSES_MAX && self.tainted.contains(id)))
+        let told_enough = self.losses >= LOSSES_MAX;
+        Ok(match self.stock.number(id)? {
+            Some(number) => self.marks.get(number) && (told_enough || !self.tainted.contains(id)),
+            // A chunk that does not count as stored gets no mark, even where it can be read: it
+            // is a loss at every path.
+            None => told_enough,
+        })
     }
 
     /// Marks a chunk; says whether it is there.

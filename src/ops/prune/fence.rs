@@ -67,8 +67,9 @@ fn is_to_fence(repository: &Repository, options: &PruneOptions<'_>, session: &Un
     match &session.record {
         // Nobody can tell its age; whoever sets a limit to patience means this one too.
         None => options.fence_older_than.is_some(),
-        // It never commits: what protects its copies is that only one plan is published.
-        Some(record) if record.purpose == Purpose::Repack => true,
+        // It never commits. What protects the copies of a repack is that only one plan is
+        // published; those of a repair are sound where the others are known not to be.
+        Some(record) if matches!(record.purpose, Purpose::Repack | Purpose::Repair) => true,
         Some(record) => {
             let age = repository.world().now().seconds.saturating_sub(record.time.seconds).max(0);
             let old = options.fence_older_than.is_some_and(|limit| age.unsigned_abs() >= limit);

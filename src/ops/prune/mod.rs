@@ -5,6 +5,7 @@
 //! another one stopped, and several may work on the same epoch at once. After every step the
 //! highest epoch is read again: what is stored is obeyed, not what is remembered.
 
+mod closing;
 mod fence;
 mod plan;
 mod repack;
@@ -16,10 +17,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::OpsError;
+use crate::format::epoch::Plan;
 use crate::format::session::Session;
 use crate::id::SnapshotId;
-use crate::progress::Progress;
+use crate::progress::{Problem, Progress};
 use crate::repo::{EpochState, Repository};
+use plan::Trust;
 
 /// How much may be left that nobody needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -185,13 +188,22 @@ pub fn prune(
     if options.dry_run {
         let epoch = repository.highest_epoch()?;
         report.open_epoch = epoch.filter(|e| e.state != EpochState::Done).map(|e| e.number);
-        report.figures = Some(plan::draft(repository, options, progress)?.figures);
+        let draft = plan::draft(repository, options, Trust::Listed, progress)?;
+        report.figures = Some(draft.figures);
         report.undecided = fence::undecided(repository)?;
         return Ok(report);
+    }
+    for id in repository.unexplained()? {
+        progress.note(&format!(
+            "snapshot {} goes: its session record is missing, so it does not count, and nobody \
+             is known to have forgotten it",
+            id.short()
+        ));
     }
     // The last epoch when this prune looked what could be removed.
     let mut looked_after: Option<u64> = None;
     let mut resealed = 0;
+    let mut records = Vec::new();
     loop {
         if progress.cancelled() {
             return Err(OpsError::Cancelled);
@@ -210,6 +222,20 @@ pub fn prune(
                 }
                 rescue::decide(repository, number, &condemned, progress, &mut report)?;
             }
+            EpochState::Unreadable { decided, key, why } => {
+                progress.problem(&Problem::damage(key, why));
+                if !decided {
+                    closing::rescue_all(repository, number)?;
+                    continue;
+                }
+                // What older sessions rely on is known when they are decided; younger ones rely
+                // on nothing that is there (W2).
+                let nothing = Plan { condemned: Vec::new(), marked: Vec::new() };
+                if !fence::fence(repository, number, &nothing, options, progress, &mut report)? {
+                    return Ok(report);
+                }
+                plan::publish(repository, number, options, Trust::Needed, progress, &mut report)?;
+            }
             EpochState::Sweeping(plan, sweep) => {
                 if !sweep::sweep(repository, number, &plan, &sweep, progress, &mut report)? {
                     report.open_epoch = Some(number);
@@ -220,15 +246,20 @@ pub fn prune(
                 let is_more = report.figures.is_some_and(|figures| figures.outdated.packs > 0);
                 let is_useful = report.bytes_repacked > resealed;
                 if looked_after.is_some_and(|before| number > before) && !(is_more && is_useful) {
+                    sweep::tidy_damage(repository, &records)?;
                     return Ok(report);
                 }
                 resealed = report.bytes_repacked;
                 looked_after = Some(number);
-                match plan::publish(repository, number, options, progress, &mut report) {
-                    Ok(true) => {}
+                records = repository.damage(progress)?;
+                let trust = Trust::Listed;
+                match plan::publish(repository, number, options, trust, progress, &mut report) {
+                    Ok(true) if highest_number(repository)? > number => {}
+                    // Damage was found, and everyone was told: the plan is made again with that.
+                    Ok(true) => looked_after = None,
                     // Nothing to remove; what lies about is tidied all the same.
                     Ok(false) => {
-                        sweep::tidy(repository, number)?;
+                        sweep::tidy(repository, number, &records)?;
                         return Ok(report);
                     }
                     // What seems lost may only have been moved by a prune that was faster.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::super::mark::{Loss, Marks, Stock, Visitor, mark};
 use super::super::{OpsError, is_outage};
+use super::repack::{self, Outcome};
 use super::usage::Usage;
-use super::{Figures, PruneOptions, PruneReport, fence, repack};
+use super::{Figures, PruneOptions, PruneReport, closing, fence, sweep};
 use crate::format::epoch::{EpochStep, Plan};
 use crate::format::frame::{ChunkKind, HEADER_LEN};
 use crate::format::session::SessionObject;
@@ -43,6 +44,15 @@ pub(super) enum Fate {
     Repack,
 }
 
+/// Which packs a plan relies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Those that are there.
+    Listed,
+    /// Those that have what is needed and lies nowhere else: somebody may be deleting any other.
+    Needed,
+}
+
 /// A plan that is not published, with what it was made from.
 pub(super) struct Draft {
     pub stock: Stock,
@@ -62,14 +72,16 @@ pub(super) struct Draft {
 pub(super) fn draft(
     repository: &Arc<Repository>,
     options: &PruneOptions<'_>,
+    trust: Trust,
     progress: &dyn Progress,
 ) -> Result<Draft, OpsError> {
     // The snapshots first: the packs of those that are committed from here on may not be listed,
     // so these are not marked; P7 looks at them.
     let roots = roots(repository, repository.counted()?)?;
-    let stock = Stock::take(repository)?;
-    if let Some((id, error)) = stock.damaged.first() {
-        return Err(incomplete(segment_key(id), error, stock.damaged.len() as u64));
+    let mut stock = Stock::take(repository)?;
+    // What a damaged segment said is known from the trailers of the packs that are there.
+    for (id, error) in &stock.damaged {
+        progress.problem(&Problem::damage(segment_key(id), error));
     }
     // P2: sessions are listed after the packs. Those of sessions whose snapshot is not looked at
     // are spared, whether they are undecided or were committed just now.
@@ -82,11 +94,14 @@ pub(super) fn draft(
             others.insert(id);
         }
     }
-    let spared = stock.packs.iter().map(|pack| others.contains(&pack.session)).collect();
+    let spared: Vec<bool> = stock.packs.iter().map(|pack| others.contains(&pack.session)).collect();
     let mut marks = Marks::new(stock.chunk_count());
     let mut losses = Losses::default();
     mark(repository, &stock, &roots, &mut marks, &mut losses, progress)?;
     losses.refuse()?;
+    if trust == Trust::Needed {
+        closing::suspect(&mut stock, &marks, &spared)?;
+    }
     let usage = Usage::count(&stock, &marks, spared)?;
     let silent = match others.is_empty() {
         true => stock.silent.iter().map(|(id, ..)| *id).collect(),
@@ -219,7 +234,7 @@ impl Draft {
     fn candidates(&self) -> Vec<usize> {
         let places = self.stock.packs.iter().zip(&self.fates).zip(&self.usage.spared).enumerate();
         let fit = places
-            .filter(|(_, ((pack, fate), spared))| pack.whole && **fate == Fate::Keep && !**spared);
+            .filter(|(_, ((pack, fate), spared))| pack.listed && **fate == Fate::Keep && !**spared);
         fit.map(|(place, _)| place).collect()
     }
 
@@ -228,6 +243,14 @@ impl Draft {
         let copy_max = options.max_repack.unwrap_or(u64::MAX);
         let condemned = self.fates.iter().filter(|fate| **fate == Fate::Condemn).count();
         let mut room = limits::EPOCH_PACKS_MAX.saturating_sub(self.silent.len() + condemned);
+        // What is good in a damaged pack is moved out of it, whatever that costs.
+        for place in self.candidates() {
+            if self.stock.packs[place].damaged && room > 0 {
+                self.fates[place] = Fate::Repack;
+                copied += self.bytes_used(place);
+                room -= 1;
+            }
+        }
         // The worst first, until what is left unused is little enough.
         let mut partly: Vec<(u64, u64, usize)> = Vec::new();
         let (mut used_all, mut unused_all) = (0u64, 0u64);
@@ -338,24 +361,28 @@ pub(super) fn publish(
     repository: &Arc<Repository>,
     number: u64,
     options: &PruneOptions<'_>,
+    trust: Trust,
     progress: &dyn Progress,
     report: &mut PruneReport,
 ) -> Result<bool, OpsError> {
-    let draft = draft(repository, options, progress)?;
+    let draft = draft(repository, options, trust, progress)?;
     let anything = !draft.silent.is_empty() || draft.fates.iter().any(|f| *f != Fate::Keep);
-    if !anything && !fence::any_to_fence(repository, options)? {
+    if !anything && trust == Trust::Listed && !fence::any_to_fence(repository, options)? {
+        mend_index(repository, &draft, progress)?;
         report.figures = Some(draft.figures);
         report.undecided = fence::undecided(repository)?;
         return Ok(false);
     }
-    let kept = draft.stock.packs.iter().zip(&draft.fates).zip(&draft.usage.spared);
-    let kept = kept.filter(|((pack, fate), spared)| {
-        pack.unnamed && pack.listed && **fate == Fate::Keep && !**spared
-    });
-    name(repository, kept.map(|((pack, _), _)| pack.id))?;
+    name_kept(repository, &draft)?;
     // P3: copies and their segments are stored before the plan.
-    let repacked = repack::repack(repository, &draft, number, progress)?;
-    let Some(repacked) = repacked else { return Ok(true) };
+    let repacked = match repack::repack(repository, &draft, number, progress)? {
+        Outcome::Ready(repacked) => repacked,
+        Outcome::Again => return Ok(true),
+    };
+    if trust == Trust::Needed && !closing::has_all(&draft, &repacked) {
+        repacked.end()?;
+        return Err(closing::not_all());
+    }
     let unused = draft.stock.packs.iter().zip(&draft.fates);
     let unused = unused.filter(|(_, fate)| **fate == Fate::Condemn).map(|(pack, _)| pack.id);
     let mut condemned: Vec<PackId> = unused.chain(draft.silent.iter().copied()).collect();
@@ -372,8 +399,43 @@ pub(super) fn publish(
     if published? {
         report.figures = Some(draft.figures);
         report.bytes_repacked += bytes;
+        // All that stays is named elsewhere now.
+        for (id, _) in &draft.stock.damaged {
+            repository.storage().delete(&segment_key(id))?;
+        }
     }
     Ok(true)
+}
+
+/// Names the packs that no segment names and that stay. Those of undecided sessions are named by
+/// these, unless a segment is damaged, which may have been theirs.
+fn name_kept(repository: &Repository, draft: &Draft) -> Result<(), OpsError> {
+    let all = !draft.stock.damaged.is_empty();
+    let kept = draft.stock.packs.iter().zip(&draft.fates).zip(&draft.usage.spared);
+    let kept = kept.filter(|((pack, fate), spared)| {
+        pack.unnamed && pack.listed && **fate == Fate::Keep && (all || !**spared)
+    });
+    name(repository, kept.map(|((pack, _), _)| pack.id))?;
+    Ok(())
+}
+
+/// Where nothing is to be removed: segments that do not open, or that name packs which are not
+/// there and which nobody needs, are replaced all the same.
+fn mend_index(
+    repository: &Repository,
+    draft: &Draft,
+    progress: &dyn Progress,
+) -> Result<(), OpsError> {
+    if draft.stock.packs.iter().any(|pack| pack.named && !pack.listed) {
+        sweep::replace_segments(repository, &HashSet::new(), progress)?;
+    }
+    if !draft.stock.damaged.is_empty() {
+        name_kept(repository, draft)?;
+        for (id, _) in &draft.stock.damaged {
+            repository.storage().delete(&segment_key(id))?;
+        }
+    }
+    Ok(())
 }
 
 /// Stores what packs say of themselves as a segment: those that no segment names and that stay

@@ -8,10 +8,8 @@ use super::highest_number;
 use super::plan::{Draft, Fate};
 use crate::format::pack::{FrameInfo, PackInfo, pack_key};
 use crate::format::session::Purpose;
-use crate::id::{ChunkId, PackId};
-use crate::pack::{
-    OpenedFrame, PackError, PlainFrame, SealedFrame, is_outdated, read_frame, read_trailer,
-};
+use crate::id::{ChunkId, FrameId, PackId};
+use crate::pack::{PackError, SealedFrame, is_outdated, read_frame, read_trailer};
 use crate::progress::{Counter, Problem, Progress};
 use crate::repo::{RepoError, Repository, Session};
 use crate::storage::ErrorKind;
@@ -32,43 +30,60 @@ impl Repacked {
     }
 }
 
-/// Copies what the draft wants copied. `None`: another prune has begun an epoch meanwhile.
+/// What came of repacking.
+pub(super) enum Outcome {
+    /// The plan may be published.
+    Ready(Box<Repacked>),
+    /// It is to be made again: another prune has begun an epoch meanwhile, or damage was found.
+    Again,
+}
+
+/// Copies what the draft wants copied.
 pub(super) fn repack(
     repository: &Arc<Repository>,
     draft: &Draft,
     number: u64,
     progress: &dyn Progress,
-) -> Result<Option<Repacked>, OpsError> {
-    let nothing = Repacked { session: None, packs: Vec::new(), bytes: 0 };
+) -> Result<Outcome, OpsError> {
+    let nothing =
+        || Outcome::Ready(Box::new(Repacked { session: None, packs: Vec::new(), bytes: 0 }));
     if !draft.fates.contains(&Fate::Repack) {
-        return Ok(Some(nothing));
+        return Ok(nothing());
     }
     let mut session = match Session::begin(repository, Purpose::Repack, None) {
         Err(RepoError::Storage(error)) if error.kind == ErrorKind::Full => {
             progress.note("there is no room for copies: only what is not needed at all goes");
-            return Ok(Some(nothing));
+            return Ok(nothing());
         }
         session => session?,
     };
     if session.epoch() != number {
         session.abort()?;
-        return Ok(None);
+        return Ok(Outcome::Again);
     }
     progress.phase("repacking", Counter::Objects, Some(draft.figures.repacked.packs));
     match copy_all(&mut session, draft, number, progress) {
-        Ok(Some(packs)) => {
+        Ok(Copied::Packs(packs)) => {
             let bytes = session.bytes_stored();
-            Ok(Some(Repacked { session: Some(session), packs, bytes }))
+            let repacked = Repacked { session: Some(session), packs, bytes };
+            Ok(Outcome::Ready(Box::new(repacked)))
         }
-        Ok(None) => {
+        Ok(Copied::Damage(found)) => {
+            let _ = session.abort();
+            for Damaged { pack, frame, why } in found {
+                repository.record_damage(pack, vec![frame], why)?;
+            }
+            Ok(Outcome::Again)
+        }
+        Ok(Copied::Overtaken) => {
             session.abort()?;
-            Ok(None)
+            Ok(Outcome::Again)
         }
         Err(OpsError::Repo(RepoError::Storage(error))) if error.kind == ErrorKind::Full => {
             // What does not fit is not copied. To free what needs no copy takes little room.
             progress.note("there is no room for copies: only what is not needed at all goes");
             let _ = session.abort();
-            Ok(Some(nothing))
+            Ok(nothing())
         }
         Err(error) => {
             // What was copied is nobody's, and goes with the next prune.
@@ -83,8 +98,8 @@ fn copy_all(
     draft: &Draft,
     number: u64,
     progress: &dyn Progress,
-) -> Result<Option<Vec<PackId>>, OpsError> {
-    let mut packs = Vec::new();
+) -> Result<Copied, OpsError> {
+    let (mut packs, mut found) = (Vec::new(), Vec::new());
     for (place, (pack, fate)) in (0u32..).zip(draft.stock.packs.iter().zip(&draft.fates)) {
         if *fate != Fate::Repack {
             continue;
@@ -93,21 +108,67 @@ fn copy_all(
             return Err(OpsError::Cancelled);
         }
         match copy_pack(session, draft, place, &pack.id) {
-            Ok(()) => packs.push(pack.id),
+            Ok(None) => packs.push(pack.id),
             // A prune that was faster may have swept it.
-            Err(CopyError::Damaged(_)) if highest_number(session.repository())? > number => {
-                return Ok(None);
+            Ok(Some(_)) if highest_number(session.repository())? > number => {
+                return Ok(Copied::Overtaken);
             }
             // It stays as it is, and so does whatever was copied of it already.
-            Err(CopyError::Damaged(error)) => {
-                progress.problem(&Problem::damage(pack_key(&pack.id), error));
+            Ok(Some(damage)) => {
+                progress.problem(&Problem::damage(pack_key(&pack.id), &damage.error));
+                found.extend(elsewhere(draft, damage)?);
             }
             Err(CopyError::Failed(error)) => return Err(error),
+            Err(CopyError::Damaged(error)) => return Err(RepoError::from(error).into()),
         }
         progress.add(Counter::Objects, 1);
     }
+    if !found.is_empty() {
+        return Ok(Copied::Damage(found));
+    }
     session.flush()?;
-    Ok(Some(packs))
+    Ok(Copied::Packs(packs))
+}
+
+/// A frame that does not open, if other packs have all that is needed of it: this plan may
+/// condemn them, the next one knows better.
+fn elsewhere(draft: &Draft, damage: FrameDamage) -> Result<Option<Damaged>, OpsError> {
+    let FrameDamage { pack, place, frame, error } = damage;
+    let mut others = false;
+    for chunk in &frame.chunks {
+        if is_needed(draft, place, &chunk.id)? {
+            if draft.stock.copies(&chunk.id)?.len() < 2 {
+                return Ok(None);
+            }
+            others = true;
+        }
+    }
+    Ok(others.then(|| Damaged { pack, frame: frame.id, why: error.to_string() }))
+}
+
+/// A frame of a pack that does not open, and why.
+#[derive(Debug)]
+pub(super) struct Damaged {
+    pub pack: PackId,
+    pub frame: FrameId,
+    pub why: String,
+}
+
+/// What came of copying.
+enum Copied {
+    /// These packs may go.
+    Packs(Vec<PackId>),
+    /// This was found on the way: the plan was made without knowing it.
+    Damage(Vec<Damaged>),
+    /// Another prune has begun an epoch meanwhile.
+    Overtaken,
+}
+
+struct FrameDamage {
+    pack: PackId,
+    place: Place,
+    frame: FrameInfo,
+    error: PackError,
 }
 
 enum CopyError {
@@ -137,33 +198,58 @@ impl From<OpsError> for CopyError {
     }
 }
 
+/// Copies what is needed of a pack. Returns the first frame that does not open.
 fn copy_pack(
     session: &mut Session,
     draft: &Draft,
     pack: u32,
     id: &PackId,
-) -> Result<(), CopyError> {
+) -> Result<Option<FrameDamage>, CopyError> {
     let repository = session.repository().clone();
-    let info = read_trailer(repository.storage(), repository.sealer(), id)?;
+    let info = match read_trailer(repository.storage(), repository.sealer(), id) {
+        Ok(info) => info,
+        Err(error) if is_outage(&error) => return Err(error.into()),
+        // The index has what it says.
+        Err(_) => draft.stock.describe(pack)?,
+    };
     for (frame, number) in info.trailer.frames.iter().zip(0u16..) {
         let place = (pack, number);
-        let mut needed = Vec::with_capacity(frame.chunks.len());
-        for chunk in &frame.chunks {
-            needed.push(is_needed(draft, place, &chunk.id)?);
-        }
-        let whole = draft.usage.whole_frames.contains(&place);
-        if !whole && !needed.contains(&true) {
+        if draft.stock.is_broken(place) {
             continue;
         }
-        let bytes = read_frame(repository.storage(), id, frame.offset, frame.stored_len)?;
-        let is_old = is_outdated(repository.keys(), &bytes)?;
-        if whole || !(is_old || needed.contains(&false)) {
-            move_frame(session, &info, frame, bytes, is_old)?;
-        } else {
-            copy_chunks(session, &info, frame, bytes, &needed)?;
+        match copy_frame(session, draft, place, &info, frame) {
+            Ok(()) => {}
+            Err(CopyError::Damaged(error)) => {
+                return Ok(Some(FrameDamage { pack: *id, place, frame: frame.clone(), error }));
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+fn copy_frame(
+    session: &mut Session,
+    draft: &Draft,
+    place: Place,
+    info: &PackInfo,
+    frame: &FrameInfo,
+) -> Result<(), CopyError> {
+    let mut needed = Vec::with_capacity(frame.chunks.len());
+    for chunk in &frame.chunks {
+        needed.push(is_needed(draft, place, &chunk.id)?);
+    }
+    let whole = draft.usage.whole_frames.contains(&place);
+    if !whole && !needed.contains(&true) {
+        return Ok(());
+    }
+    let storage = session.repository().storage();
+    let bytes = read_frame(storage, &info.id, frame.offset, frame.stored_len)?;
+    let is_old = is_outdated(session.repository().keys(), &bytes)?;
+    match whole || !(is_old || needed.contains(&false)) {
+        true => move_frame(session, info, frame, bytes),
+        false => copy_chunks(session, info, frame, bytes, &needed),
+    }
 }
 
 /// Whether a chunk is needed, and from here.
@@ -179,7 +265,6 @@ fn move_frame(
     info: &PackInfo,
     frame: &FrameInfo,
     bytes: Vec<u8>,
-    is_old: bool,
 ) -> Result<(), CopyError> {
     let opened = session.repository().open_frame(bytes.clone())?;
     let alike = opened.id == frame.id
@@ -187,12 +272,6 @@ fn move_frame(
         && opened.chunk_lens.iter().eq(frame.chunks.iter().map(|chunk| &chunk.len));
     if !alike {
         return Err(PackError::Misplaced(frame.id).into());
-    }
-    if is_old {
-        // The same name, which is the nonce too, under the key of another session.
-        let OpenedFrame { id, kind, plain, .. } = opened;
-        let chunks = frame.chunks.clone();
-        return Ok(session.add_plain_frame(PlainFrame { kind, id, plain, chunks })?);
     }
     Ok(session.add_frame(SealedFrame { bytes, info: FrameInfo { offset: 0, ..frame.clone() } })?)
 }

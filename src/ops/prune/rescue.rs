@@ -69,7 +69,7 @@ fn rescued(
     losses.refuse()?;
     let condemned: BTreeSet<PackId> = plan.condemned.iter().copied().collect();
     let mut staying = Staying {
-        stays: stock.packs.iter().map(|p| p.whole && !condemned.contains(&p.id)).collect(),
+        stays: stock.packs.iter().map(|p| p.listed && !condemned.contains(&p.id)).collect(),
     };
     stock.chunks(&mut |chunk, copies| {
         if marks.get(chunk.number) {

@@ -6,13 +6,15 @@ use std::sync::PoisonError;
 
 use super::super::OpsError;
 use super::PruneReport;
+use crate::format::damage::Damage;
 use crate::format::epoch::{EpochStep, Plan, Sweep, epoch_key};
 use crate::format::pack::{PackInfo, pack_key};
+use crate::format::parity::parity_key;
 use crate::format::session::{SessionObject, fence_key, session_key};
-use crate::id::{PackId, SegmentId, SnapshotId};
+use crate::id::{NoteId, PackId, SegmentId, SnapshotId};
 use crate::index::{IndexError, list_segments, read_segment, segment_key, write_segment};
 use crate::limits;
-use crate::progress::{Counter, Problem, Progress};
+use crate::progress::{Counter, Problem, Progress, Silent};
 use crate::repo::{RepoError, Repository};
 use crate::storage::{ErrorKind, StorageError};
 
@@ -53,7 +55,7 @@ pub(super) fn sweep(
         return Ok(false);
     }
     repository.put_epoch(number, EpochStep::Done, &[])?;
-    tidy(repository, number)?;
+    tidy(repository, number, &[])?;
     Ok(true)
 }
 
@@ -68,7 +70,7 @@ fn is_full(error: &OpsError) -> bool {
 
 /// P8: segments that name dead packs are replaced: stored first, then deleted. Small ones are
 /// merged on the way.
-fn replace_segments(
+pub(super) fn replace_segments(
     repository: &Repository,
     dead: &HashSet<PackId>,
     progress: &dyn Progress,
@@ -175,12 +177,8 @@ fn delete_packs(
     let mut listed: HashMap<PackId, u64> = repository.list_packs()?.into_iter().collect();
     listed.retain(|id, _| dead.contains(id));
     progress.phase("removing", Counter::Objects, Some(listed.len() as u64));
-    let mut parity = Vec::new();
-    repository.storage().list("parity/", &mut |object| {
-        let name = object.key.rsplit('/').next().and_then(|name| PackId::from_hex(name).ok());
-        parity.extend(name.filter(|id| dead.contains(id)).map(|_| object.key));
-    })?;
-    delete_all(repository, parity)?;
+    let parity = repository.list_parity()?;
+    delete_all(repository, parity.intersection(dead).map(parity_key).collect())?;
     let keys: Vec<String> = listed.keys().map(pack_key).collect();
     let count = keys.len() as u64;
     delete_all(repository, keys)?;
@@ -214,7 +212,12 @@ fn delete_all(repository: &Repository, keys: Vec<String>) -> Result<(), OpsError
 }
 
 /// P11, after the end of epoch `number`: marks, then void snapshots, then the epochs below.
-pub(super) fn tidy(repository: &Repository, number: u64) -> Result<(), OpsError> {
+pub(super) fn tidy(
+    repository: &Repository,
+    number: u64,
+    records: &[(NoteId, Damage)],
+) -> Result<(), OpsError> {
+    tidy_damage(repository, records)?;
     let sessions = repository.list_sessions()?;
     for session in &sessions {
         if let SessionObject::Fence(id) = session
@@ -237,6 +240,42 @@ pub(super) fn tidy(repository: &Repository, number: u64) -> Result<(), OpsError>
     for (below, steps) in repository.list_epochs()?.range(..number) {
         for step in steps {
             repository.storage().delete(&epoch_key(*below, *step))?;
+        }
+    }
+    tidy_packs(repository)
+}
+
+/// What is left of packs that are gone: their parity, and what was found damaged in them. The
+/// packs are listed last, and one that is not listed then never comes back.
+fn tidy_packs(repository: &Repository) -> Result<(), OpsError> {
+    let parity = repository.list_parity()?;
+    let damage = repository.damage(&Silent::default())?;
+    if parity.is_empty() && damage.is_empty() {
+        return Ok(());
+    }
+    let listed: HashSet<PackId> = repository.list_packs()?.into_iter().map(|(id, _)| id).collect();
+    for id in parity.difference(&listed) {
+        repository.storage().delete(&parity_key(id))?;
+    }
+    for (id, _) in damage.iter().filter(|(_, damage)| !listed.contains(&damage.pack)) {
+        repository.remove_damage(id)?;
+    }
+    Ok(())
+}
+
+/// Records of damage to packs that are gone. They were there before the plan was made, which has
+/// found all that is needed, so nobody misses what was damaged.
+pub(super) fn tidy_damage(
+    repository: &Repository,
+    records: &[(NoteId, Damage)],
+) -> Result<(), OpsError> {
+    if records.is_empty() {
+        return Ok(());
+    }
+    let listed: HashSet<PackId> = repository.list_packs()?.into_iter().map(|(id, _)| id).collect();
+    for (id, damage) in records {
+        if !listed.contains(&damage.pack) {
+            repository.remove_damage(id)?;
         }
     }
     Ok(())

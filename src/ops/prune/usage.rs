@@ -20,7 +20,7 @@ pub(super) struct Usage {
 }
 
 /// The order of copies: the greatest counts.
-type Rank = (bool, bool, u64, Reverse<Place>);
+type Rank = (bool, bool, bool, u64, Reverse<Place>);
 
 impl Usage {
     /// Counts. A chunk of which there are several copies counts where most is needed anyway, so
@@ -81,7 +81,8 @@ impl Usage {
         let plain = stock.packs.get(pack).map_or(1, |pack| pack.plain.max(1));
         let share = exclusive.saturating_mul(1 << 16) / plain;
         let spared = self.spared.get(pack).copied().unwrap_or(false);
-        (stock.base(place).is_none(), spared, share, Reverse(place))
+        let sound = stock.packs.get(pack).is_some_and(|pack| !pack.damaged);
+        (sound, stock.base(place).is_none(), spared, share, Reverse(place))
     }
 }
 

@@ -34,6 +34,7 @@ impl Place {
         let memory = tempfile::tempdir().unwrap();
         let environment = Environment {
             cache: memory.path().join("cache"),
+            state: memory.path().join("state"),
             client: ClientId([1; 16]),
             host: "host".into(),
             user: "user".into(),
@@ -58,8 +59,7 @@ impl Place {
             .max_by_key(|(kind, _)| work(*kind))
             .unwrap()
             .1;
-        let object = storage.get(&slot_key(&first), limits::SLOT_LEN_MAX as u64).unwrap();
-        let ours = Slot::decode(&object).unwrap();
+        let ours = read(&*storage, &first, Shelf::Originals).unwrap().unwrap().unwrap();
         Self { storage, world, memory, repository, keys, ours }
     }
 
@@ -81,7 +81,7 @@ impl Place {
 
     fn open_within(&self, secrets: &[Secret], work: u64) -> Result<KeyRing, RepoError> {
         let memory = self.memory.path();
-        unlock_within(&*self.storage, &self.repository, secrets, memory, work)
+        unlock_within(&*self.storage, &self.repository, secrets, memory, work).map(|it| it.keys)
     }
 
     fn open(&self, secret: &Secret) -> Result<KeyRing, RepoError> {

@@ -54,6 +54,7 @@ fn golden_repositories_are_read_as_their_manifests_say() {
             let cache = tempfile::tempdir().unwrap();
             let environment = Environment {
                 cache: cache.path().into(),
+                state: cache.path().join("state"),
                 client: ClientId([9; 16]),
                 host: "reader".into(),
                 user: "somebody".into(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holdall::format::frame::{ChunkKind, FrameHeader};
+use holdall::format::frame::{ChunkKind, Codec, FrameHeader};
 use holdall::id::{FamilyId, FrameId};
 use holdall::pack::{FrameOpener, OpenedFrame, PackError};
 use serde_json::{Value, json};
@@ -254,9 +254,13 @@ pub fn open(file: &Value, family: [u8; 32], bytes: Vec<u8>, bases: &Bases) -> Ou
     let kind = FrameHeader::decode(&bytes)?.0.kind;
     let base =
         |id: &FrameId| match (bases.decoded.get(&id.to_hex()), bases.stored.get(&id.to_hex())) {
-            (Some(plain), _) => {
-                Ok(OpenedFrame { id: *id, kind, plain: plain.clone(), chunk_lens: vec![] })
-            }
+            (Some(plain), _) => Ok(OpenedFrame {
+                id: *id,
+                kind,
+                codec: Codec::Raw,
+                plain: plain.clone(),
+                chunk_lens: vec![],
+            }),
             (None, Some(bytes)) => opener.open_base(&ring, bytes.clone()),
             (None, None) => Err(PackError::NoBase(*id)),
         };

@@ -1,10 +1,12 @@
 //! The vectors, one file of `format-spec/vectors/` each.
 
 mod chunking;
+mod damage;
 mod envelopes;
 mod frames;
 mod names;
 mod packs;
+mod parity;
 mod primitives;
 mod sessions;
 mod slots;
@@ -28,9 +30,11 @@ pub const GROUPS: &[Group] = &[
     chunking::GROUP,
     frames::GROUP,
     packs::GROUP,
+    parity::GROUP,
     trees::GROUP,
     snapshots::GROUP,
     sessions::GROUP,
+    damage::GROUP,
 ];
 
 /// Bytes that are the same every time.

@@ -1,6 +1,6 @@
 //! Names of objects.
 
-use holdall::format::{epoch, pack, session, snapshot};
+use holdall::format::{copies, damage, epoch, pack, session, snapshot};
 use holdall::id::{NoteId, SlotId, SnapshotId};
 use serde_json::{Value, json};
 
@@ -41,6 +41,11 @@ fn make() -> Value {
                 known("snapshots/", "snapshot"),
                 known("notes/", "note"),
                 known("forgotten/", "forgotten"),
+                known("damage/", "damage"),
+                case("copies/config".into(), "copied config".into(), Value::Null),
+                known("copies/keys/", "copied slot"),
+                ignored(format!("copies/notes/{}", id("1f"))),
+                ignored(format!("damage/{}", id("1F"))),
                 epoch("0000000000000001", "plan", "1"),
                 epoch("0000000000000042", "sweep", "42"),
                 epoch("18446744073709551615", "done", "18446744073709551615"),
@@ -95,6 +100,15 @@ fn run(_: &Value, _: &str, case: &Value) -> Outcome {
         "snapshots" => by_id("snapshot"),
         "notes" => by_id("note"),
         "forgotten" => by_id("forgotten"),
+        "damage" => damage::damage_of_key(name).and_then(|id| of("damage", id.to_hex())),
+        "copies" => match copies::original_of(name) {
+            Some("config") => Some(("copied config".into(), Value::Null)),
+            Some(slot) => {
+                let id = slot.strip_prefix("keys/").map(SlotId::from_hex);
+                id.and_then(Result::ok).and_then(|id| of("copied slot", id.to_hex()))
+            }
+            None => None,
+        },
         _ => None,
     };
     let (kind, id) = found.map_or((Value::Null, Value::Null), |(kind, id)| (kind.into(), id));

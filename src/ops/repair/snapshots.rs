@@ -1,0 +1,183 @@
+//! Snapshots: those that lost their session record count again, and those that miss something for
+//! good are written anew without it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::super::OpsError;
+use super::super::content::ContentReader;
+use super::super::copy::tree::TreeCopy;
+use super::super::mark::Stock;
+use super::{How, RepairPlan, Work, find, snapshot_key};
+use crate::format::session::Purpose;
+use crate::format::snapshot::{Outcome, Snapshot, Statistics};
+use crate::format::tree::Ref;
+use crate::id::SnapshotId;
+use crate::progress::{Progress, Silent};
+use crate::repo::{RepoError, Repository, Session, SnapshotRecord};
+use crate::tree::TreeReader;
+
+/// A session that a prune did not wait for is begun again so often.
+const SESSIONS_TRIED: usize = 4;
+
+/// Snapshots that count and do not open.
+pub(super) fn unreadable(repository: &Repository) -> Result<Vec<(SnapshotId, String)>, OpsError> {
+    let mut found = Vec::new();
+    for id in repository.counted()? {
+        match repository.read_snapshot(&id) {
+            Ok(_) => {}
+            Err(RepoError::Object { source, .. }) => found.push((id, source.to_string())),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// Snapshots that open and do not count: their session record is lost. Not those that somebody
+/// has forgotten, not those whose run has stored another one instead, and not those of which a
+/// prune has left nothing.
+pub(super) fn uncounted(
+    repository: &Repository,
+    stock: &Stock,
+) -> Result<Vec<SnapshotRecord>, OpsError> {
+    // The snapshots first: one that is committed in between is not in the first listing.
+    let mut found = repository.uncounted()?;
+    if found.is_empty() {
+        return Ok(found);
+    }
+    let forgotten = repository.forgotten(&Silent::default())?;
+    let forgotten = forgotten.into_iter().flat_map(|record| record.snapshots);
+    let mut settled: BTreeSet<SnapshotId> = forgotten.map(|(id, ..)| id).collect();
+    for record in repository.snapshots(&Silent::default())? {
+        settled.extend(record.snapshot.replaces);
+    }
+    settled.extend(found.iter().filter_map(|record| record.snapshot.replaces));
+    found.retain(|record| !settled.contains(&record.id));
+    let mut with_root = Vec::new();
+    for record in found {
+        let chunks = record.snapshot.root.refs.iter().filter_map(|item| match item {
+            Ref::Chunk { id, .. } => Some(stock.number(id)),
+            Ref::Hole { .. } => None,
+        });
+        if chunks.collect::<Result<Vec<_>, _>>()?.iter().all(Option::is_some) {
+            with_root.push(record);
+        }
+    }
+    Ok(with_root)
+}
+
+/// Commits snapshots again that lost their session record. Every chunk is looked up (W5), and the
+/// old name is forgotten then.
+pub(super) fn commit_again(work: &mut Work<'_>, plan: &RepairPlan) -> Result<(), OpsError> {
+    for record in &plan.uncounted {
+        let original = record.snapshot.original;
+        let new = write(work.repository, record, original, Some(record.id), work.progress)?;
+        work.repository.forget(std::slice::from_ref(record))?;
+        work.mended(snapshot_key(&record.id), How::Committed(new));
+    }
+    Ok(())
+}
+
+/// Writes snapshots anew without what is lost, and forgets the old ones.
+pub(super) fn drop_lost(work: &mut Work<'_>) -> Result<(), OpsError> {
+    let repository = work.repository;
+    for (id, _) in unreadable(repository)? {
+        let snapshot = Snapshot::default();
+        repository.forget(&[SnapshotRecord { id, snapshot, note: None, hash: [0; 32] }])?;
+        work.mended(snapshot_key(&id), How::Forgotten);
+    }
+    let mut done: BTreeSet<SnapshotId> = BTreeSet::new();
+    loop {
+        let stock = Stock::take(repository)?;
+        let lost = find::losses(repository, &stock, work.progress)?;
+        let touched: BTreeSet<SnapshotId> = lost.iter().map(|lost| lost.snapshot).collect();
+        let records = repository.snapshots(&Silent::default())?;
+        let mut dropped = false;
+        for record in records.iter().filter(|record| touched.contains(&record.id)) {
+            if !done.insert(record.id) {
+                continue;
+            }
+            // A repair that was cut off may have written it already.
+            let is_new = |other: &&SnapshotRecord| other.snapshot.original == Some(record.id);
+            let new = match records.iter().find(is_new) {
+                Some(new) => new.id,
+                None => write(repository, record, Some(record.id), None, work.progress)?,
+            };
+            done.insert(new);
+            repository.forget(std::slice::from_ref(record))?;
+            work.mended(snapshot_key(&record.id), How::Rewritten(new));
+            dropped = true;
+        }
+        if !dropped {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes a snapshot as a new one: all of it that can be had.
+fn write(
+    repository: &Arc<Repository>,
+    record: &SnapshotRecord,
+    original: Option<SnapshotId>,
+    mut replaces: Option<SnapshotId>,
+    progress: &dyn Progress,
+) -> Result<SnapshotId, OpsError> {
+    let mut tried = 1;
+    loop {
+        match attempt(repository, record, original, replaces, progress) {
+            Err(OpsError::Repo(RepoError::Fenced(id))) if tried < SESSIONS_TRIED => {
+                replaces = Some(id);
+                tried += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn attempt(
+    repository: &Arc<Repository>,
+    record: &SnapshotRecord,
+    original: Option<SnapshotId>,
+    replaces: Option<SnapshotId>,
+    progress: &dyn Progress,
+) -> Result<SnapshotId, OpsError> {
+    let (reader, trees) = (ContentReader::new(repository), TreeReader::new(repository));
+    let mut session = Session::begin(repository, Purpose::Rewrite, None)?;
+    let tree = TreeCopy::new(&reader, &trees, &mut session, progress);
+    let copied = match tree.run(&record.snapshot, None) {
+        Ok(copied) => copied,
+        Err(error) => {
+            // What was stored stays usable for the next run; the error is what counts here.
+            let _ = session.abort();
+            return Err(error);
+        }
+    };
+    let old = &record.snapshot;
+    let mut snapshot = Snapshot {
+        root: copied.root,
+        tags: record.tags().to_vec(),
+        description: record.description().to_owned(),
+        original,
+        replaces,
+        problem_count: old.problem_count.saturating_add(copied.problem_count),
+        statistics: Statistics {
+            files: old.statistics.files.saturating_sub(copied.lost_file_count),
+            bytes: old.statistics.bytes.saturating_sub(copied.lost_bytes),
+            ..old.statistics
+        },
+        ..old.clone()
+    };
+    if copied.problem_count > 0 {
+        snapshot.outcome = Outcome::Partial;
+        snapshot.problems.extend(copied.problems);
+    }
+    let new = session.commit(snapshot)?;
+    let (pinned, expires) = (record.pinned(), record.expires());
+    if pinned || expires.is_some() {
+        repository.annotate(&new, |note| {
+            note.pinned = pinned;
+            note.expires = expires;
+        })?;
+    }
+    Ok(new.id)
+}

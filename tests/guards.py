@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Switches every guard of tests/guards.toml off, one at a time, and looks which test goes red.
+
+    tests/guards.py            every guard; takes a build and a test run each
+    tests/guards.py WORD...    those whose name contains one of the words
+    tests/guards.py --check    only whether the table fits the code
+
+Works on a copy in target/guards, never on the tree itself; the first build takes its time. Ends with 1 if a guard is
+missed by nobody. Prints a table: guard, test, line of the failure.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+HOUSE = Path(__file__).resolve().parent.parent
+SECONDS_MAX = 600
+
+
+def copy_tree(to):
+    """What git knows, and what is new and not ignored."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=HOUSE, check=True, capture_output=True).stdout
+    for name in filter(None, names.decode().split("\0")):
+        source, target = HOUSE / name, to / name
+        if not source.is_file():
+            continue
+        # What is the same stays, so that cargo builds only what has changed.
+        if target.is_file() and target.read_bytes() == source.read_bytes():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        shutil.copymode(source, target)
+
+
+def run(tree, test, environment):
+    """The tests that failed, and where the first of them did; None if all passed."""
+    command = ["cargo", "test", "--locked", *test.split()]
+    try:
+        ran = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, timeout=SECONDS_MAX
+        )
+    except subprocess.TimeoutExpired:
+        return test.split()[-1], f"no end after {SECONDS_MAX} s"
+    out, err = ran.stdout.decode(errors="replace"), ran.stderr.decode(errors="replace")
+    if "could not compile" in err:
+        raise SystemExit(f"with the guard off it does not build:\n{err}")
+    if re.search(r"^test result: ok. 0 passed", out, re.M) and ran.returncode == 0:
+        raise SystemExit(f"no test is called {test}")
+    if ran.returncode == 0:
+        return None
+    failed = re.findall(r"^test (\S+) \.\.\. FAILED", out, re.M)
+    where = re.search(r"^thread '[^']*'.* panicked at (\S+?):\d+:$", out + err, re.M)
+    if not failed and "signal" not in err:
+        raise SystemExit(f"no test was run:\n{err}")
+    more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+    return (failed[0] if failed else test) + more, where[1] if where else "ended by a signal"
+
+
+def main():
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
+    guards = tomllib.loads((HOUSE / "tests/guards.toml").read_text())["guard"]
+    for guard in guards:
+        count = (HOUSE / guard["file"]).read_text().count(guard["on"])
+        if count != 1:
+            raise SystemExit(f"{guard['guard']}: {count} times in {guard['file']}")
+    if "--check" in sys.argv:
+        return
+    # A target directory of its own: to cargo both trees are the same, and it would mix them up.
+    place = HOUSE / "target/guards"
+    tree = place / "tree"
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(place / "target"), RUST_BACKTRACE="0")
+    environment |= {"CARGO_PROFILE_DEV_OPT_LEVEL": "0", "CARGO_PROFILE_DEV_DEBUG": "none"}
+    missed = 0
+    print("| guard | off in | test | red at |\n|---|---|---|---|", flush=True)
+    for guard in guards:
+        if words and not any(word in guard["guard"] for word in words):
+            continue
+        copy_tree(tree)
+        path = tree / guard["file"]
+        path.write_text(path.read_text().replace(guard["on"], guard["off"]))
+        found = run(tree, guard["test"], environment)
+        missed += found is None
+        test, where = found or (guard["test"], "**nobody misses it**")
+        print(f"| {guard['guard']} | `{guard['file']}` | `{test}` | {where} |", flush=True)
+    sys.exit(missed > 0)
+
+
+if __name__ == "__main__":
+    main()
