@@ -91,7 +91,11 @@ fn decode(kind: ObjectType, payload: &[u8]) -> Result<(), FormatError> {
         ObjectType::Sweep => Sweep::decode(payload).map(drop),
         ObjectType::Damage => Damage::decode(payload).map(drop),
         // Those that are there say all that they have to say; the others are read elsewhere.
-        ObjectType::Fence | ObjectType::Done | ObjectType::Trailer | ObjectType::Segment => Ok(()),
+        ObjectType::Fence
+        | ObjectType::Done
+        | ObjectType::Trailer
+        | ObjectType::Segment
+        | ObjectType::Parity => Ok(()),
     }
 }
 
