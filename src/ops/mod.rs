@@ -17,6 +17,7 @@ pub mod probe;
 pub mod prune;
 pub mod restore;
 pub mod retention;
+mod room;
 #[cfg(test)]
 mod sample;
 pub mod select;
