@@ -6,6 +6,7 @@ mod choose;
 mod needs;
 mod packs;
 mod reading;
+mod steady;
 mod structure;
 mod verified;
 
@@ -119,9 +120,17 @@ pub fn check(
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Result<CheckReport, OpsError> {
+    steady::look(repository, progress, |progress| look(repository, options, progress))
+}
+
+fn look(
+    repository: &Arc<Repository>,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+) -> Result<CheckReport, OpsError> {
     let mut findings = Findings { progress, report: CheckReport::default(), seen: BTreeSet::new() };
     structure::objects(repository, &mut findings)?;
-    let mut stock = structure::packs(repository, &mut findings)?;
+    // Before the packs: what is committed from here on may lie in some that are not listed.
     let records = match options.snapshots.as_slice() {
         [] => {
             let records = repository.snapshots(&Silent::default())?;
@@ -130,6 +139,7 @@ pub fn check(
         }
         some => some.to_vec(),
     };
+    let mut stock = structure::packs(repository, &mut findings)?;
     let reads = options.read_data != ReadData::None;
     let some_only = reads && !options.snapshots.is_empty();
     let needed = needs::walk(repository, &stock, &records, some_only, &mut findings)?;
