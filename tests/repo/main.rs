@@ -7,6 +7,7 @@ mod support;
 mod backup;
 mod check;
 mod crash;
+mod flaky;
 mod forget;
 mod living;
 mod mark;
