@@ -20,9 +20,10 @@ use holdall::format::frame::{FrameBody, FrameHeader};
 use holdall::format::pack::{
     Trailer, decode_footer, decode_header, encode_segment, pack_key, pack_of_key,
 };
+use holdall::format::parity::{ParityHead, decode_mark};
 use holdall::format::session::{Session, session_of_key};
 use holdall::format::slot::{Slot, SlotAbout};
-use holdall::format::snapshot::{Forgotten, Note, Outcome, Snapshot};
+use holdall::format::snapshot::{Forgotten, Note, Outcome, Snapshot, Wish};
 use holdall::format::tree::{ENTRIES_TAG, Refs, decode_entries, name_is_allowed};
 use holdall::id::{FamilyId, SnapshotId};
 use holdall::ops::retention::{Candidate, GroupBy, Policy, decide, parse_within};
@@ -48,6 +49,7 @@ pub const BODIES: &[Body] = &[
     ("decode_envelope", decode_envelope),
     ("decode_frame", decode_frame),
     ("decode_pack", decode_pack),
+    ("decode_parity", decode_parity),
     ("decode_segment", decode_segment),
     ("decode_session", decode_session),
     ("decode_slot", decode_slot),
@@ -389,5 +391,19 @@ pub fn text(bytes: &[u8]) {
         let _ = parse_size(text);
         let _ = RecoveryCode::from_text(text);
         let _ = KeyFile::from_text(text);
+    }
+}
+
+/// Parity: marks, heads, wishes.
+pub fn decode_parity(bytes: &[u8]) {
+    let _ = decode_mark(bytes);
+    if let Ok(head) = ParityHead::decode(bytes) {
+        assert_eq!(head.hashes.len(), head.data_count() + head.parity_count as usize);
+        let again = head.encode();
+        assert_eq!(again, bytes[..again.len()]);
+    }
+    if let Ok(Some(wish)) = Wish::decode(bytes) {
+        let again = wish.encode();
+        assert_eq!(again, bytes[..again.len()]);
     }
 }

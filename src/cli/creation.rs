@@ -83,6 +83,7 @@ pub fn create(context: &Context, creation: &Creation) -> Result<Created> {
         &slots,
         creation.relative.as_deref(),
     )?;
+    repository.keep_reserve()?;
     Ok(Created { repository: Arc::new(repository), key_file, has_password, recovery })
 }
 

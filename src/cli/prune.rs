@@ -118,6 +118,10 @@ pub fn prune_now(
         wait: if how.wait { &wait } else { &|_| false },
     };
     let report = prune(repository, &options, &reporter)?;
+    if !dry_run {
+        // Whoever gave it up: there may be room for it again.
+        repository.keep_reserve()?;
+    }
     reporter.finish();
     match context.output.json() {
         true => tell(&report, context)?,

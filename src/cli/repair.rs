@@ -183,6 +183,10 @@ fn show_plan(plan: &RepairPlan, args: &RepairArgs, context: &Context) -> Result<
         output.line(&format!("{}: {}", escape(key), escape(why)))?;
         output.line("    it is put back from its copy, if that is good")?;
     }
+    for id in &plan.damaged_parity {
+        output.line(&format!("parity of pack {} is damaged", id.short()))?;
+        output.line("    it is made anew from the pack")?;
+    }
     for (id, why) in &plan.segments {
         output.line(&format!("{}: {}", segment_key(id), escape(why)))?;
         output.line("    the packs themselves say what was in it")?;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::iter::Peekable;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -98,22 +99,42 @@ pub(super) fn write_run(
 ) -> Result<Run, IndexError> {
     let io = |source| IndexError::Cache { path: directory.into(), source };
     let temporary = tempfile::Builder::new().prefix("new-").tempfile_in(directory).map_err(io)?;
-    let path = temporary.path();
+    write_file(directory, temporary.as_file(), runs, delta)?;
+    let name = temporary.path().file_name().unwrap_or_default();
+    let finished = directory.join(format!("run-{}{SUFFIX}", name.to_string_lossy()));
+    temporary.persist(&finished).map_err(|e| io(e.error))?;
+    Run::open(&finished)
+}
+
+/// Makes a run of the delta that lies in memory and goes with this process: for a cache directory
+/// without room.
+pub(super) fn write_run_in_memory(directory: &Path, delta: &Delta) -> Result<Run, IndexError> {
+    let io = |source| IndexError::Cache { path: directory.into(), source };
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    let file = rustix::fs::memfd_create(c"holdall run", flags).map_err(|e| io(e.into()))?;
+    let file = std::fs::File::from(file);
+    write_file(directory, &file, &[], Some(delta))?;
+    // Opening it again makes a handle of its own, which keeps it.
+    Run::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
+}
+
+fn write_file(
+    directory: &Path,
+    file: &std::fs::File,
+    runs: &[Run],
+    delta: Option<&Delta>,
+) -> Result<(), IndexError> {
     let error = |e: redb::Error| cache_error(directory, e);
+    let file = file.try_clone().map_err(|e| error(redb::Error::Io(e)))?;
     let database = redb::Builder::new()
         .set_cache_size(8 * CACHE_LEN)
-        .create(path)
+        .create_file(file)
         .map_err(|e| error(e.into()))?;
     let mut write = database.begin_write().map_err(|e| error(e.into()))?;
     write.set_durability(Durability::Immediate).map_err(|e| error(e.into()))?;
     let packs = write_packs(&write, runs, delta).map_err(|e| named(directory, e))?;
     write_chunks(&write, runs, delta, &packs).map_err(|e| named(directory, e))?;
-    write.commit().map_err(|e| error(e.into()))?;
-    drop(database);
-    let random = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let finished = directory.join(format!("run-{random}{SUFFIX}"));
-    temporary.persist(&finished).map_err(|e| io(e.error))?;
-    Run::open(&finished)
+    write.commit().map_err(|e| error(e.into()))
 }
 
 /// What goes wrong while a run is written.

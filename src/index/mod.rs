@@ -157,6 +157,15 @@ const DELTA_SEGMENTS_WORTH_A_RUN: usize = 48;
 /// A run is merged with one that is not this many times larger.
 const MERGE_RATIO: u64 = 4;
 
+/// So many chunks are kept in memory where the cache has no room for them, some 100 MB.
+const MEMORY_CHUNKS_MAX: u64 = 2_000_000;
+
+/// Whether a cache directory cannot take anything: full, read-only, or never made for that reason.
+fn has_no_room(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotFound, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | NotFound)
+}
+
 /// The index of one repository.
 #[derive(Debug)]
 pub struct Index {
@@ -168,11 +177,13 @@ pub struct Index {
 impl Index {
     /// Opens what the cache directory holds; the directory is made where it is missing.
     pub fn open(directory: &Path) -> Result<Self, IndexError> {
-        let cache = |source| IndexError::Cache { path: directory.into(), source };
-        std::fs::create_dir_all(directory).map_err(cache)?;
         let mut index =
             Self { directory: directory.into(), runs: Vec::new(), delta: Delta::default() };
-        index.load_runs()?;
+        match std::fs::create_dir_all(directory) {
+            Ok(()) => index.load_runs()?,
+            Err(error) if has_no_room(&error) => {}
+            Err(source) => return Err(IndexError::Cache { path: directory.into(), source }),
+        }
         Ok(index)
     }
 
@@ -256,7 +267,19 @@ impl Index {
     pub fn fold(&mut self) -> Result<(), IndexError> {
         if !self.delta.is_empty() {
             let delta = std::mem::take(&mut self.delta);
-            self.runs.push(merge::write_run(&self.directory, &[], Some(&delta))?);
+            let run = match merge::write_run(&self.directory, &[], Some(&delta)) {
+                // The repository is not to be unusable because its cache is, nor while the disk
+                // that both lie on is being cleaned up.
+                Err(IndexError::Cache { source, .. })
+                    if has_no_room(&source)
+                        && delta.chunk_count() as u64 + self.chunk_count_in_memory()
+                            <= MEMORY_CHUNKS_MAX =>
+                {
+                    merge::write_run_in_memory(&self.directory, &delta)?
+                }
+                written => written?,
+            };
+            self.runs.push(run);
         }
         self.runs.sort_by_key(|run| std::cmp::Reverse(run.chunk_count()));
         while let [.., larger, smaller] = self.runs.as_slice() {
@@ -264,12 +287,23 @@ impl Index {
                 break;
             }
             let pair = self.runs.split_off(self.runs.len() - 2);
-            let merged = merge::write_run(&self.directory, &pair, None)?;
+            let merged = match merge::write_run(&self.directory, &pair, None) {
+                Err(IndexError::Cache { source, .. }) if has_no_room(&source) => {
+                    self.runs.extend(pair);
+                    break;
+                }
+                merged => merged?,
+            };
             pair.into_iter().for_each(Run::remove);
             self.runs.push(merged);
             self.runs.sort_by_key(|run| std::cmp::Reverse(run.chunk_count()));
         }
         Ok(())
+    }
+
+    fn chunk_count_in_memory(&self) -> u64 {
+        let in_memory = self.runs.iter().filter(|run| !run.is_in(&self.directory));
+        in_memory.map(Run::chunk_count).sum()
     }
 
     /// Every place where a chunk is known to lie.

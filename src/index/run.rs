@@ -201,6 +201,11 @@ impl Run {
         let _ = std::fs::remove_file(&self.path);
     }
 
+    /// Whether it is a file of this directory, and not one in memory.
+    pub fn is_in(&self, directory: &Path) -> bool {
+        self.path.parent() == Some(directory)
+    }
+
     pub fn segments(&self) -> &BTreeMap<SegmentId, u32> {
         &self.segments
     }

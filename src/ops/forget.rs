@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use super::OpsError;
 use super::lines::{self, Alarm};
 use super::retention::{self, Candidate, Group, GroupBy, Policy, RetentionError};
+use super::room::with_reserve;
 use super::select::Filter;
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
@@ -106,11 +107,16 @@ pub fn forget(
     report.kept = records.len() as u64;
     report.forgotten = going.iter().map(|record| record.id).collect();
     report.forgotten.sort_unstable();
-    if !options.dry_run && !going.is_empty() {
-        repository.forget(&going)?;
-    }
-    if !options.dry_run && !options.missing.is_empty() {
-        acknowledge(repository, &options.missing)?;
+    if !options.dry_run {
+        with_reserve(repository, |_| {
+            if !going.is_empty() {
+                repository.forget(&going)?;
+            }
+            match options.missing.is_empty() {
+                true => Ok(()),
+                false => acknowledge(repository, &options.missing),
+            }
+        })?;
     }
     Ok(report)
 }

@@ -18,6 +18,7 @@ pub mod prune;
 pub mod repair;
 pub mod restore;
 pub mod retention;
+mod room;
 #[cfg(test)]
 mod sample;
 pub mod select;

@@ -215,6 +215,22 @@ pub fn mend_pack(
     Ok(data.bytes)
 }
 
+/// Whether a pack's parity is as it was made: both heads and every shard.
+pub fn check_parity(storage: &dyn Storage, sealer: &Sealer, id: &PackId) -> Result<(), PackError> {
+    let key = parity_key(id);
+    let len = storage.stat(&key)?;
+    let (head, start) = open_head(storage, sealer, &key, End::Front, len)?;
+    if open_head(storage, sealer, &key, End::Back, len)? != (head.clone(), start) {
+        return Err(FormatError::Bad("second head of parity").into());
+    }
+    let (_, hashes) = head.hashes.split_at(head.data_count());
+    let place = (key.as_str(), len, start);
+    match Shards::read(storage, place, hashes.len(), &head, hashes)?.lost_count() {
+        0 => Ok(()),
+        _ => Err(PackError::Verify),
+    }
+}
+
 /// The head, and where parity begins: from the front, or else from the end.
 fn read_head(
     storage: &dyn Storage,
@@ -222,23 +238,41 @@ fn read_head(
     key: &str,
     len: u64,
 ) -> Result<(ParityHead, u64), PackError> {
-    let open = |mark_at: u64, head_at: &dyn Fn(u64) -> Option<u64>| {
-        let head_len = decode_mark(&storage.get_range(key, mark_at, MARK_LEN)?)?;
-        let head_at = head_at(head_len as u64).ok_or(FormatError::Truncated("parity"))?;
-        let sealed = storage.get_range(key, head_at, head_len)?;
-        let payload = sealer.open(ObjectType::Parity, key, sealed)?;
-        Ok::<_, PackError>((ParityHead::decode(&payload)?, head_at, head_len as u64))
-    };
+    let front = open_head(storage, sealer, key, End::Front, len);
+    front.or_else(|error| open_head(storage, sealer, key, End::Back, len).map_err(|_| error))
+}
+
+/// The two places where a head stands.
+#[derive(Clone, Copy)]
+enum End {
+    Front,
+    Back,
+}
+
+fn open_head(
+    storage: &dyn Storage,
+    sealer: &Sealer,
+    key: &str,
+    end: End,
+    len: u64,
+) -> Result<(ParityHead, u64), PackError> {
+    let too_short = FormatError::Truncated("parity");
     let mark_len = MARK_LEN as u64;
-    let front = match open(0, &|_| Some(mark_len)) {
-        Ok((head, at, head_len)) => return Ok((head, at + head_len)),
-        Err(error) => error,
+    let mark_at = match end {
+        End::Front => 0,
+        End::Back => len.checked_sub(mark_len).ok_or(too_short.clone())?,
     };
-    let back = len.checked_sub(mark_len).ok_or(FormatError::Truncated("parity"))?;
-    let Ok((head, at, _)) = open(back, &|head_len| back.checked_sub(head_len)) else {
-        return Err(front);
+    let head_len = decode_mark(&storage.get_range(key, mark_at, MARK_LEN)?)?;
+    let head_at = match end {
+        End::Front => mark_len,
+        End::Back => mark_at.checked_sub(head_len as u64).ok_or(too_short.clone())?,
     };
-    let start = at.checked_sub(head.parity_len()).ok_or(FormatError::Truncated("parity"))?;
+    let sealed = storage.get_range(key, head_at, head_len)?;
+    let head = ParityHead::decode(&sealer.open(ObjectType::Parity, key, sealed)?)?;
+    let start = match end {
+        End::Front => head_at + head_len as u64,
+        End::Back => head_at.checked_sub(head.parity_len()).ok_or(too_short)?,
+    };
     Ok((head, start))
 }
 

@@ -30,7 +30,12 @@ pub struct Cmd {
 
 impl Dir {
     pub fn new() -> Self {
-        let place = tempfile::Builder::new().prefix("holdall-cli-").tempdir().unwrap();
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    /// One on another disk.
+    pub fn new_in(above: &Path) -> Self {
+        let place = tempfile::Builder::new().prefix("holdall-cli-").tempdir_in(above).unwrap();
         fs::create_dir(place.path().join("work")).unwrap();
         Self { place }
     }

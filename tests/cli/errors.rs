@@ -38,6 +38,10 @@ fn what_is_no_repository_or_a_newer_one() {
         fs::write(&config, bytes).unwrap();
         dir.run(["snapshots"])
     };
+    // It is there twice, and the copy is as good.
+    let ran = with(&|bytes| bytes[0] = b'X').ok();
+    assert!(ran.stderr.contains("warning: config: "), "{}", ran.stderr);
+    fs::remove_file(dir.repository().join("copies/config")).unwrap();
     with(&|bytes| bytes[0] = b'X').fails(10, &["is not a holdall repository"]);
     with(&|bytes| bytes[8] = 99).fails(1, &["newer", "use a newer holdall"]);
     with(&|bytes| bytes.truncate(20)).fails(4, &["configuration"]);

@@ -140,6 +140,32 @@ fn parity_mends_packs_whatever_was_hit() {
 }
 
 #[test]
+fn parity_that_is_damaged_or_gone_is_found_and_made_anew() {
+    let (memory, repo, expected) = filled(5);
+    let whole = memory.snapshot();
+    let key = keys(&memory, "parity/")[0].clone();
+    let len = memory.stat(&key).unwrap();
+    let hurts = [4, 100, len / 2, len - 40, len - 2].map(|offset| Damage::Flip { offset, mask: 1 });
+    for hurt in hurts.into_iter().chain([Damage::Truncate { len: len / 2 }, Damage::Delete]) {
+        memory.restore(&whole);
+        damage(&memory, &key, &hurt).unwrap();
+        let (repository, _cache) = fresh(&repo);
+        let options = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+        let found = check(&repository, &options, &Silent::default()).unwrap();
+        let named: Vec<_> = found.damaged.iter().map(|object| &object.key).collect();
+        // A backup that could not store parity is a good backup: none is no damage.
+        let is_gone = hurt == Damage::Delete;
+        assert_eq!(named, [&key].into_iter().filter(|_| !is_gone).collect::<Vec<_>>(), "{hurt:?}");
+        let plan = planned(&repository, &READ);
+        assert_eq!((plan.is_damage(), plan.without_parity), (!is_gone, u64::from(is_gone)));
+        let report = run(&repository, &READ);
+        assert!(report.mends.iter().any(|mend| mend.how == How::ParityMade), "{hurt:?}");
+        assert_mended(&repo, &report, &expected);
+        assert!(memory.stat(&key).is_ok());
+    }
+}
+
+#[test]
 fn damage_that_check_has_recorded_is_mended_without_reading_everything() {
     let (memory, repo, expected) = filled(5);
     // Of contents: a tree that does not open would give its pack away.

@@ -7,6 +7,7 @@ mod needs;
 mod packs;
 mod reading;
 mod records;
+mod steady;
 mod structure;
 mod verified;
 
@@ -123,9 +124,20 @@ pub fn check(
     options: &CheckOptions,
     progress: &dyn Progress,
 ) -> Result<CheckReport, OpsError> {
+    steady::look(repository, progress, |progress, is_steady| {
+        look(repository, options, progress, is_steady)
+    })
+}
+
+fn look(
+    repository: &Arc<Repository>,
+    options: &CheckOptions,
+    progress: &dyn Progress,
+    is_steady: &dyn Fn() -> bool,
+) -> Result<CheckReport, OpsError> {
     let mut findings = Findings { progress, report: CheckReport::default(), seen: BTreeSet::new() };
     structure::objects(repository, &mut findings)?;
-    let mut stock = structure::packs(repository, &mut findings)?;
+    // Before the packs: what is committed from here on may lie in some that are not listed.
     let records = match options.snapshots.as_slice() {
         [] => {
             let records = repository.snapshots(&Silent::default())?;
@@ -134,6 +146,7 @@ pub fn check(
         }
         some => some.to_vec(),
     };
+    let mut stock = structure::packs(repository, &mut findings)?;
     let reads = options.read_data != ReadData::None;
     let some_only = reads && !options.snapshots.is_empty();
     let mut needed = needs::walk(repository, &stock, &records, some_only, &mut findings)?;
@@ -147,7 +160,10 @@ pub fn check(
         }
     }
     records::name(&stock, &seen, &mut findings);
-    records::keep(repository, &stock, &seen, &needed, &mut findings)?;
+    // What a prune has removed meanwhile is not damaged.
+    if is_steady() {
+        records::keep(repository, &stock, &seen, &needed, &mut findings)?;
+    }
     let listed = || (0..).zip(&stock.packs).filter(|(_, pack)| pack.listed);
     let packs: Vec<PackId> = match options.snapshots.as_slice() {
         // What no snapshot needs is soon read as well, or gone; knowing it would cost a look-up of

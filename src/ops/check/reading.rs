@@ -11,8 +11,12 @@ use super::packs::{PackDamage, check_pack};
 use super::verified::Verified;
 use super::{CheckOptions, Findings};
 use crate::format::pack::pack_key;
+use crate::format::parity::parity_key;
+use crate::id::PackId;
+use crate::pack::{PackError, check_parity};
 use crate::progress::Counter;
 use crate::repo::Repository;
+use crate::storage::ErrorKind;
 
 /// After so many packs it is remembered which were good: often enough that a run that dies loses
 /// some minutes, and seldom enough that writing it down costs nothing beside the reading.
@@ -65,8 +69,9 @@ pub(super) fn read(
     let total = chosen.iter().map(|pack| pack.len).sum();
     findings.progress.phase("reading packs", Counter::StoredBytes, Some(total));
     let mut seen = Seen::default();
+    let with_parity = repository.list_parity()?;
     for some in chosen.chunks(PACKS_REMEMBERED_AT_ONCE) {
-        read_some(repository, stock, some, findings, &mut seen)?;
+        read_some(repository, stock, (some, &with_parity), findings, &mut seen)?;
     }
     Ok(seen)
 }
@@ -75,7 +80,7 @@ pub(super) fn read(
 fn read_some(
     repository: &Repository,
     stock: &Stock,
-    chosen: &[Candidate],
+    (chosen, with_parity): (&[Candidate], &HashSet<PackId>),
     findings: &mut Findings<'_>,
     seen: &mut Seen,
 ) -> Result<(), OpsError> {
@@ -90,8 +95,10 @@ fn read_some(
                     let Some(pack) = chosen.get(number) else { break };
                     let mut read = |len| progress.add(Counter::StoredBytes, len);
                     let damage = check_pack(repository, stock, pack.place, &mut read);
+                    let parity =
+                        with_parity.contains(&pack.id).then(|| parity_of(repository, &pack.id));
                     let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-                    results.push((*pack, damage));
+                    results.push((*pack, damage, parity.flatten()));
                     progress.add(Counter::Objects, 1);
                 }
             });
@@ -99,8 +106,11 @@ fn read_some(
     });
     let (mut good, mut bad) = (Vec::new(), HashSet::new());
     let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for (Candidate { place, id, len, .. }, damage) in results {
+    for (Candidate { place, id, len, .. }, damage, parity) in results {
         findings.report.packs_read += 1;
+        if let Some(why) = parity {
+            findings.damaged(&parity_key(&id), why);
+        }
         let damage = damage?;
         if !damage.iter().any(|damage| damage.outage) {
             seen.packs.insert(place);
@@ -121,5 +131,14 @@ fn read_some(
     match progress.cancelled() {
         true => Err(OpsError::Cancelled),
         false => Ok(()),
+    }
+}
+
+/// What is wrong with a pack's parity. An outage, or a prune that was faster, says nothing about it.
+fn parity_of(repository: &Repository, id: &PackId) -> Option<String> {
+    match check_parity(repository.storage(), repository.sealer(), id) {
+        Ok(()) => None,
+        Err(PackError::Storage(error)) if error.kind != ErrorKind::Corrupt => None,
+        Err(error) => Some(error.to_string()),
     }
 }

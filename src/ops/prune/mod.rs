@@ -17,11 +17,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::OpsError;
+use super::room::with_reserve;
 use crate::format::epoch::Plan;
 use crate::format::session::Session;
 use crate::id::SnapshotId;
 use crate::progress::{Problem, Progress};
-use crate::repo::{EpochState, Repository};
+use crate::repo::{EpochState, RESERVE_LEN, Repository};
 use plan::Trust;
 
 /// How much may be left that nobody needs.
@@ -200,6 +201,23 @@ pub fn prune(
             id.short()
         ));
     }
+    with_reserve(repository, |was_given_up| {
+        // That room is for what removes; what is copied into it must leave most of it.
+        let copy_max = if was_given_up { RESERVE_LEN / 4 } else { u64::MAX };
+        let max_repack = options.max_repack.unwrap_or(u64::MAX).min(copy_max);
+        let options = PruneOptions { max_repack: Some(max_repack), ..*options };
+        work(repository, &options, progress, &mut report)
+    })?;
+    Ok(report)
+}
+
+/// Goes from step to step until nothing is left to do, or others hold back the rest.
+fn work(
+    repository: &Arc<Repository>,
+    options: &PruneOptions<'_>,
+    progress: &dyn Progress,
+    report: &mut PruneReport,
+) -> Result<(), OpsError> {
     // The last epoch when this prune looked what could be removed.
     let mut looked_after: Option<u64> = None;
     let mut resealed = 0;
@@ -216,11 +234,11 @@ pub fn prune(
         match state {
             EpochState::Planned(condemned) => {
                 let going_on =
-                    fence::fence(repository, number, &condemned, options, progress, &mut report)?;
+                    fence::fence(repository, number, &condemned, options, progress, report)?;
                 if !going_on {
-                    return Ok(report);
+                    return Ok(());
                 }
-                rescue::decide(repository, number, &condemned, progress, &mut report)?;
+                rescue::decide(repository, number, &condemned, progress, report)?;
             }
             EpochState::Unreadable { decided, key, why } => {
                 progress.problem(&Problem::damage(key, why));
@@ -231,15 +249,15 @@ pub fn prune(
                 // What older sessions rely on is known when they are decided; younger ones rely
                 // on nothing that is there (W2).
                 let nothing = Plan { condemned: Vec::new(), marked: Vec::new() };
-                if !fence::fence(repository, number, &nothing, options, progress, &mut report)? {
-                    return Ok(report);
+                if !fence::fence(repository, number, &nothing, options, progress, report)? {
+                    return Ok(());
                 }
-                plan::publish(repository, number, options, Trust::Needed, progress, &mut report)?;
+                plan::publish(repository, number, options, Trust::Needed, progress, report)?;
             }
             EpochState::Sweeping(plan, sweep) => {
-                if !sweep::sweep(repository, number, &plan, &sweep, progress, &mut report)? {
+                if !sweep::sweep(repository, number, &plan, &sweep, progress, report)? {
                     report.open_epoch = Some(number);
-                    return Ok(report);
+                    return Ok(());
                 }
             }
             EpochState::Done => {
@@ -247,20 +265,20 @@ pub fn prune(
                 let is_useful = report.bytes_repacked > resealed;
                 if looked_after.is_some_and(|before| number > before) && !(is_more && is_useful) {
                     sweep::tidy_damage(repository, &records)?;
-                    return Ok(report);
+                    return Ok(());
                 }
                 resealed = report.bytes_repacked;
                 looked_after = Some(number);
                 records = repository.damage(progress)?;
                 let trust = Trust::Listed;
-                match plan::publish(repository, number, options, trust, progress, &mut report) {
+                match plan::publish(repository, number, options, trust, progress, report) {
                     Ok(true) if highest_number(repository)? > number => {}
                     // Damage was found, and everyone was told: the plan is made again with that.
                     Ok(true) => looked_after = None,
                     // Nothing to remove; what lies about is tidied all the same.
                     Ok(false) => {
                         sweep::tidy(repository, number, &records)?;
-                        return Ok(report);
+                        return Ok(());
                     }
                     // What seems lost may only have been moved by a prune that was faster.
                     Err(OpsError::Incomplete { .. }) if highest_number(repository)? > number => {}

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use super::super::OpsError;
+use super::super::room::is_full;
 use super::PruneReport;
 use crate::format::damage::Damage;
 use crate::format::epoch::{EpochStep, Plan, Sweep, epoch_key};
@@ -15,8 +16,8 @@ use crate::id::{NoteId, PackId, SegmentId, SnapshotId};
 use crate::index::{IndexError, list_segments, read_segment, segment_key, write_segment};
 use crate::limits;
 use crate::progress::{Counter, Problem, Progress, Silent};
-use crate::repo::{RepoError, Repository};
-use crate::storage::{ErrorKind, StorageError};
+use crate::repo::Repository;
+use crate::storage::StorageError;
 
 /// A segment with fewer chunks is merged with others.
 const SMALL_SEGMENT_CHUNKS: usize = 8_192;
@@ -57,15 +58,6 @@ pub(super) fn sweep(
     repository.put_epoch(number, EpochStep::Done, &[])?;
     tidy(repository, number, &[])?;
     Ok(true)
-}
-
-fn is_full(error: &OpsError) -> bool {
-    let kind = match error {
-        OpsError::Repo(RepoError::Storage(error)) => error.kind,
-        OpsError::Repo(RepoError::Index(IndexError::Storage(error))) => error.kind,
-        _ => return false,
-    };
-    kind == ErrorKind::Full
 }
 
 /// P8: segments that name dead packs are replaced: stored first, then deleted. Small ones are

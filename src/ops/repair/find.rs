@@ -9,6 +9,7 @@ use super::super::mark::{Loss, Marks, Place, Stock, StockedPack, Visitor, mark};
 use super::{DamagedPack, RepairOptions, RepairPlan, Source, packs, segments, snapshots};
 use crate::format::frame::ChunkKind;
 use crate::format::pack::pack_of_key;
+use crate::format::parity::parity_of_key;
 use crate::id::{ChunkId, FrameId, NoteId, PackId, SnapshotId};
 use crate::progress::{Counter, Progress, Silent};
 use crate::repo::Repository;
@@ -73,12 +74,15 @@ pub(super) fn find(
     let wanted = |pack: &StockedPack| pack.listed && (options.read_data || pack.damaged);
     let wanted: HashSet<u32> =
         (0..).zip(&stock.packs).filter(|(_, pack)| wanted(pack)).map(|(place, _)| place).collect();
-    let mut read = read_packs(repository, &mut stock, &wanted, &mut findings, progress)?;
+    let mut parity = BTreeSet::new();
+    let told = (&mut findings, &mut parity);
+    let mut read = read_packs(repository, &mut stock, &wanted, told, progress)?;
     let mut lost = losses(repository, &stock, progress)?;
     // A tree that does not open gives its pack away.
     let suspects = suspects(&stock, &lost, &read)?;
     if !suspects.is_empty() {
-        read.extend(read_packs(repository, &mut stock, &suspects, &mut findings, progress)?);
+        let told = (&mut findings, &mut parity);
+        read.extend(read_packs(repository, &mut stock, &suspects, told, progress)?);
         lost = losses(repository, &stock, progress)?;
     }
     let listed: HashSet<PackId> = repository.list_packs()?.into_iter().map(|(id, _)| id).collect();
@@ -96,6 +100,7 @@ pub(super) fn find(
         unreadable: snapshots::unreadable(repository)?,
         uncounted: snapshots::uncounted(repository, &stock)?,
         outdated,
+        damaged_parity: parity.into_iter().collect(),
         ..RepairPlan::default()
     };
     plan.unnamed.retain(|id| !findings.contains_key(id));
@@ -125,7 +130,7 @@ pub(super) fn find(
             },
         })
         .collect();
-    if options.add_parity.is_some() {
+    if options.add_parity.map_or_else(|| repository.parity(), Ok)? > 0 {
         plan.without_parity = listed.difference(&with_parity).count() as u64;
     }
     Ok(plan)
@@ -180,13 +185,15 @@ fn read_packs(
     repository: &Arc<Repository>,
     stock: &mut Stock,
     wanted: &HashSet<u32>,
-    findings: &mut Findings,
+    (findings, parity): (&mut Findings, &mut BTreeSet<PackId>),
     progress: &dyn Progress,
 ) -> Result<HashSet<PackId>, OpsError> {
     let (seen, objects) = check::read_packs(repository, stock, wanted, progress)?;
     for object in objects {
         if let Some(id) = pack_of_key(&object.key) {
             findings.entry(id).or_default().why.push(object.why);
+        } else if let Some(id) = parity_of_key(&object.key) {
+            parity.insert(id);
         }
     }
     for (place, number) in &seen.broken {

@@ -94,6 +94,8 @@ pub struct RepairPlan {
     pub uncounted: Vec<SnapshotRecord>,
     /// Records of damage to packs that are sound.
     pub outdated: Vec<NoteId>,
+    /// Packs whose parity is damaged: it is made anew.
+    pub damaged_parity: Vec<PackId>,
     /// Packs that lack parity, where it is wished for.
     pub without_parity: u64,
 }
@@ -102,7 +104,9 @@ impl RepairPlan {
     /// Whether anything is damaged.
     pub fn is_damage(&self) -> bool {
         let Self { openers, segments, packs, touched, unreadable, uncounted, .. } = self;
+        let parity = &self.damaged_parity;
         !(openers.is_empty()
+            && parity.is_empty()
             && segments.is_empty()
             && packs.is_empty()
             && touched.is_empty()
@@ -241,9 +245,10 @@ pub fn repair(
         report.pruned = prune_away(repository, options, session, progress)?;
     }
     if let Some(percent) = options.add_parity {
-        parity::add(&mut work, percent)?;
-        tell(&mut work);
+        repository.set_parity(percent)?;
     }
+    parity::make(&mut work, plan)?;
+    tell(&mut work);
     let again = RepairOptions { read_data: false, add_parity: None, ..*options };
     report.remaining = find::find(repository, &again, progress)?;
     Ok(report)

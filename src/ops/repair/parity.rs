@@ -3,28 +3,41 @@
 use super::super::OpsError;
 use super::super::check;
 use super::super::mark::Stock;
-use super::{How, Work, pack_key};
+use super::{How, RepairPlan, Work, pack_key};
 use crate::format::parity::parity_key;
+use crate::id::PackId;
 use crate::limits;
 use crate::pack::make_parity;
 use crate::progress::Counter;
 use crate::repo::RepoError;
 use crate::storage::ErrorKind;
 
-/// Makes parity for every sound pack that lacks it, and for all later ones: the wish comes first,
-/// so that no pack falls between the two.
-pub(super) fn add(work: &mut Work<'_>, percent: u8) -> Result<(), OpsError> {
+/// So much parity is made instead of what was damaged, where none is wished for.
+const PERCENT_USUAL: u8 = 3;
+
+/// Makes parity for every sound pack that lacks it where it is wished for, or whose parity is
+/// damaged. That is derived from the pack, so it may go before it is made anew under its name.
+pub(super) fn make(work: &mut Work<'_>, plan: &RepairPlan) -> Result<(), OpsError> {
     let repository = work.repository;
-    repository.set_parity(percent)?;
+    let wish = repository.parity()?;
+    if plan.damaged_parity.is_empty() && (wish == 0 || plan.without_parity == 0) {
+        return Ok(());
+    }
+    for id in &plan.damaged_parity {
+        repository.storage().delete(&parity_key(id))?;
+    }
+    let percent = if wish > 0 { wish } else { PERCENT_USUAL };
+    let wanted = |id: &PackId| wish > 0 || plan.damaged_parity.contains(id);
     let stock = Stock::take(repository)?;
     let with_parity = repository.list_parity()?;
     let lacking: Vec<u32> = (0..)
         .zip(&stock.packs)
         .filter(|(_, pack)| pack.whole && !pack.damaged && !with_parity.contains(&pack.id))
+        .filter(|(_, pack)| wanted(&pack.id))
         .map(|(place, _)| place)
         .collect();
     work.progress.phase("making parity", Counter::Objects, Some(lacking.len() as u64));
-    for place in lacking.into_iter().filter(|_| percent > 0) {
+    for place in lacking {
         if work.progress.cancelled() {
             return Err(OpsError::Cancelled);
         }
