@@ -267,7 +267,9 @@ impl From<CryptoError> for Failure {
         let exit = match error {
             CryptoError::WrongSecret => Exit::WrongSecret,
             CryptoError::RecoveryCode | CryptoError::KeyFile => Exit::WrongSecret,
-            CryptoError::LastSlot | CryptoError::Missing { .. } => Exit::Failed,
+            CryptoError::LastSlot | CryptoError::Changed | CryptoError::Missing { .. } => {
+                Exit::Failed
+            }
             CryptoError::Tag
             | CryptoError::Cost
             | CryptoError::Bundle

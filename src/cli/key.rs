@@ -1,6 +1,7 @@
 //! `holdall key`
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -8,15 +9,16 @@ use super::context::{Context, show_path};
 use super::error::{Exit, Failure, Result};
 use super::output::{Align, Style, Table};
 use super::prompt;
+use super::prune;
 use super::secrets;
 use crate::calendar;
 use crate::crypto::{PasswordCost, RecoveryCode, Secret};
 use crate::format::slot::SlotKind;
 use crate::id::{SlotId, by_prefix};
-use crate::repo::{NewSlot, Repository, SlotRecord};
+use crate::repo::{NewSlot, RepoError, Repository, Rotation, SlotRecord};
 use crate::text;
 
-/// List, add and remove what opens the repository
+/// List, add and remove what opens the repository, and change its keys
 #[derive(Debug, clap::Args)]
 #[command(disable_help_subcommand = true, arg_required_else_help = true)]
 pub struct KeyArgs {
@@ -32,14 +34,23 @@ enum KeyCommand {
     Add(AddArgs),
     /// Remove a key slot
     ///
-    /// Whoever copied the slot before, and knows its secret, can still open what they have
-    /// copied of the repository.
+    /// Whoever copied the slot before, and knows its secret, can still open the repository with
+    /// the copy: change the keys with `holdall key rotate` afterwards.
     Remove {
-        /// Id of the slot, or how it begins
+        /// Id of the slot, or of an object that is none, or how it begins
         slot: String,
     },
     /// Change the password
     Passwd(PasswdArgs),
+    /// Change the keys that everything is sealed with from now on
+    ///
+    /// Every slot gets the new keys; passwords, key files and recovery codes stay as they are.
+    /// What is stored already moves to the new keys when prune writes it anew, or with --now.
+    Rotate {
+        /// Write all that is stored anew under the new keys now, as `prune --reseal` does
+        #[arg(long)]
+        now: bool,
+    },
     /// Make a recovery code, to be kept on paper
     ///
     /// It opens the repository like a password. It is shown once, on standard output.
@@ -79,21 +90,37 @@ struct PasswdArgs {
 pub fn run(args: &KeyArgs, context: &Context) -> Result<Exit> {
     let repository = context.open()?;
     match &args.command {
-        KeyCommand::List => list(context, &repository.slots()?)?,
+        KeyCommand::List => list(context, &repository)?,
         KeyCommand::Add(args) => add(args, context, &repository)?,
         KeyCommand::Remove { slot } => {
-            let id = by_prefix(repository.slots()?.iter().map(|slot| slot.id), slot)?;
+            let slots = repository.slots()?;
+            let strange = repository.strange_slots()?;
+            let ids = slots.iter().map(|slot| slot.id);
+            let id = by_prefix(ids.chain(strange.iter().map(|(id, _)| *id)), slot)?;
             repository.remove_slot(&id)?;
-            context.output.say(&format!(
-                "removed slot {}; a copy of it made before still opens what was copied with it",
-                id.short()
-            ));
+            context.output.say(&match slots.iter().any(|slot| slot.id == id) {
+                true => format!("removed slot {}; {}", id.short(), still_opens(context)),
+                false => format!("removed keys/{id}, which was no slot of this repository"),
+            });
             told(context, "removed", &id, None)?;
         }
         KeyCommand::Passwd(args) => passwd(args, context, &repository)?,
+        KeyCommand::Rotate { now } => return rotate(*now, context, &repository),
         KeyCommand::Recovery { label } => recovery(label, context, &repository)?,
     }
     Ok(Exit::Done)
+}
+
+/// What to think of when a slot goes.
+fn still_opens(context: &Context) -> String {
+    let repo = match context.location.named_by_option {
+        true => format!(" --repo {}", context.location.show()),
+        false => String::new(),
+    };
+    format!(
+        "a copy of it made before still opens the repository: if somebody may have one, and its \
+         secret, change the keys with `holdall key rotate{repo}`"
+    )
 }
 
 fn kind_name(kind: SlotKind) -> &'static str {
@@ -112,11 +139,34 @@ struct JsonSlot {
     label: String,
     host: String,
     created: String,
+    current: Option<bool>,
 }
 
-fn list(context: &Context, slots: &[SlotRecord]) -> Result<()> {
+#[derive(Serialize)]
+struct JsonStrange {
+    r#type: &'static str,
+    id: String,
+    problem: String,
+}
+
+fn list(context: &Context, repository: &Repository) -> Result<()> {
     let output = &context.output;
+    let slots = repository.slots()?;
+    let strange = repository.strange_slots()?;
+    for (id, why) in &strange {
+        output.warn(&format!(
+            "keys/{id} is no slot of this repository ({why}); `holdall key remove {}` removes it",
+            id.short()
+        ));
+    }
+    if slots.iter().any(|slot| slot.is_current == Some(false)) {
+        output.warn("not every slot has the newest keys; `holdall key rotate` gives them to all");
+    }
     if output.json() {
+        for (id, why) in &strange {
+            let (id, problem) = (id.to_hex(), why.to_string());
+            output.object(&JsonStrange { r#type: "strange_slot", id, problem })?;
+        }
         return slots.iter().try_for_each(|slot| {
             output.object(&JsonSlot {
                 r#type: "slot",
@@ -125,6 +175,7 @@ fn list(context: &Context, slots: &[SlotRecord]) -> Result<()> {
                 label: slot.about.label.clone(),
                 host: slot.about.host.clone(),
                 created: calendar::rfc3339(slot.about.created, &context.zone),
+                current: slot.is_current,
             })
         });
     }
@@ -132,14 +183,21 @@ fn list(context: &Context, slots: &[SlotRecord]) -> Result<()> {
         ("ID", Align::Left),
         ("Kind", Align::Left),
         ("Created", Align::Left),
+        ("Keys", Align::Left),
         ("Host", Align::Left),
         ("Label", Align::Left),
     ]);
-    for slot in slots {
+    for slot in &slots {
+        let keys = match slot.is_current {
+            Some(true) => "newest",
+            Some(false) => "older",
+            None => "",
+        };
         table.row(vec![
             (slot.id.short(), Some(Style::Id)),
             (kind_name(slot.kind).into(), None),
             (calendar::show_time(slot.about.created, &context.zone), None),
+            (keys.into(), None),
             (text::escape(slot.about.host.as_bytes()), None),
             (text::escape(slot.about.label.as_bytes()), None),
         ]);
@@ -219,10 +277,10 @@ fn passwd(args: &PasswdArgs, context: &Context, repository: &Repository) -> Resu
     let id = repository.add_slot(&NewSlot { secret, cost: PasswordCost::DEFAULT, label })?;
     repository.remove_slot(&old.id)?;
     context.output.say(&format!(
-        "slot {} with the new password replaces slot {}; a copy of that one made before still opens \
-         what was copied with it",
+        "slot {} with the new password replaces slot {}; {}",
         id.short(),
-        old.id.short()
+        old.id.short(),
+        still_opens(context)
     ));
     told(context, "replaced", &id, None)
 }
@@ -240,5 +298,39 @@ fn recovery(label: &str, context: &Context, repository: &Repository) -> Result<(
     match context.output.json() {
         true => told(context, "recovery", &id, Some(&shown)),
         false => context.output.line(&shown),
+    }
+}
+
+#[derive(Serialize)]
+struct JsonRotated {
+    r#type: &'static str,
+    slots: usize,
+}
+
+fn rotate(now: bool, context: &Context, repository: &Repository) -> Result<Exit> {
+    let Rotation { repository, slot_count, is_shared } = repository.rotate().map_err(|error| {
+        let is_strange =
+            matches!(&error, RepoError::Object { key, .. } if key.starts_with("keys/"));
+        let failure = Failure::from(error);
+        match is_strange {
+            true => failure.hint("`holdall key remove` removes what is no slot"),
+            false => failure,
+        }
+    })?;
+    let slots = text::plural(slot_count as u64, "slot has", "slots have");
+    context
+        .output
+        .say(&format!("{slots} new keys; what is written from now on is sealed with them"));
+    if is_shared {
+        let warning =
+            "somebody else changed the keys at the same time; each slot has both new ones";
+        context.output.warn(warning);
+    }
+    if context.output.json() {
+        context.output.object(&JsonRotated { r#type: "rotated", slots: slot_count })?;
+    }
+    match now {
+        true => prune::reseal_now(&Arc::new(repository), context),
+        false => Ok(Exit::Done),
     }
 }

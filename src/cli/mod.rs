@@ -174,6 +174,7 @@ const PROGRAM: &str = concat!("holdall ", env!("CARGO_PKG_VERSION"));
 
 /// Runs the program with the arguments of this process.
 pub fn run() -> ExitCode {
+    secrets::keep_in_memory();
     let given: Vec<OsString> = std::env::args_os().collect();
     let args = match parse(&given) {
         Ok(args) => args,

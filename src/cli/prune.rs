@@ -43,6 +43,9 @@ pub struct PruneHowArgs {
     /// Copy at most so much out of packs of which a part is needed
     #[arg(long, value_name = "SIZE", value_parser = text::parse_size)]
     max_repack: Option<u64>,
+    /// Write anew whatever is still sealed with keys from before the last `key rotate`
+    #[arg(long)]
+    reseal: bool,
     /// Wait for sessions at work, instead of leaving the rest to the next prune
     #[arg(long)]
     wait: bool,
@@ -72,6 +75,18 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Exit> {
     prune_now(&repository, &args.how, args.dry_run, context)
 }
 
+/// Writes anew whatever is sealed with keys that a rotation has replaced, and tells of it.
+pub fn reseal_now(repository: &Arc<Repository>, context: &Context) -> Result<Exit> {
+    let how = PruneHowArgs {
+        max_unused: PruneOptions::default().max_unused,
+        max_repack: None,
+        reseal: true,
+        wait: false,
+        fence_older_than: None,
+    };
+    prune_now(repository, &how, false, context)
+}
+
 /// Prunes an open repository, and tells of it.
 pub fn prune_now(
     repository: &Arc<Repository>,
@@ -97,6 +112,7 @@ pub fn prune_now(
         dry_run,
         max_unused: how.max_unused,
         max_repack: how.max_repack,
+        reseal: how.reseal,
         fence_older_than: how.fence_older_than.map(seconds),
         is_dead: &is_dead,
         wait: if how.wait { &wait } else { &|_| false },

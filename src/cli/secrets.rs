@@ -6,6 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+#[cfg(target_os = "linux")]
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use zeroize::Zeroizing;
 
 use super::Globals;
@@ -37,18 +40,21 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Those that are named. A password that the file names is not looked for where an option or
-    /// the environment tells of one, of whatever form.
+    /// Those that are named. Where an option names a password, of whatever form, those of the
+    /// environment are not looked at; where either does, those of the file are not.
     pub fn find(globals: &Globals, file: &SettingsFile) -> Self {
         let settings = &file.settings;
         let of_file = |named: &Option<PathBuf>| named.as_ref().map(|named| file.path(named));
-        let command = globals.password_command.clone();
         let mut sources = Self {
             key_file: path(&globals.key_file, "HOLDALL_KEY_FILE")
                 .or_else(|| of_file(&settings.key_file)),
-            password_file: path(&globals.password_file, "HOLDALL_PASSWORD_FILE"),
-            password_command: command.or_else(|| variable("HOLDALL_PASSWORD_COMMAND")),
+            password_file: globals.password_file.clone(),
+            password_command: globals.password_command.clone(),
         };
+        if sources.password_file.is_none() && sources.password_command.is_none() {
+            sources.password_file = variable("HOLDALL_PASSWORD_FILE").map(PathBuf::from);
+            sources.password_command = variable("HOLDALL_PASSWORD_COMMAND");
+        }
         if !sources.has_password() {
             sources.password_file = of_file(&settings.password_file);
             sources.password_command = settings.password_command.clone();
@@ -118,13 +124,27 @@ pub fn no_secret(message: impl Into<String>) -> Failure {
     Failure::new(Exit::WrongSecret, message)
 }
 
+/// So much room that it never grows: what it had before would not be wiped.
+fn buffer() -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(2 * PASSWORD_LEN_MAX as usize))
+}
+
+/// Keeps what this process holds in memory out of core files, and other processes of the same user
+/// from reading it. Where the system refuses, everything works all the same.
+pub fn keep_in_memory() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = setrlimit(Resource::Core, none);
+    #[cfg(target_os = "linux")]
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
 fn cannot_read(what: &str, path: &Path, why: &str) -> Failure {
     let path = text::escape(path.as_os_str().as_encoded_bytes());
     no_secret(format!("cannot read the {what} {path}: {why}")).object(path)
 }
 
 fn read_secret_file(what: &str, path: &Path) -> Result<Zeroizing<String>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4 << 10));
+    let mut bytes = buffer();
     std::fs::File::open(path)
         .and_then(|file| file.take(PASSWORD_LEN_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| cannot_read(what, path, &said(&error)))?;
@@ -175,7 +195,7 @@ fn run_password_command(command: &OsString) -> Result<Zeroizing<String>> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| failed(format!("did not start: {}", said(&error))))?;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4 << 10));
+    let mut bytes = buffer();
     if let Some(pipe) = child.stdout.take() {
         pipe.take(PASSWORD_LEN_MAX + 1)
             .read_to_end(&mut bytes)
@@ -222,4 +242,17 @@ pub fn read_or_make_key_file(path: &Path, world: &dyn World) -> Result<(KeyFile,
         .map_err(|error| Failure::file("write the key file", path, &error))?;
     // What opens the repository is read back before anything depends on it.
     Ok((read_key_file(path)?, true))
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn nothing_is_dumped() {
+        super::keep_in_memory();
+        let behavior = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(behavior, rustix::process::DumpableBehavior::NotDumpable);
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Core);
+        assert_eq!((limit.current, limit.maximum), (Some(0), Some(0)));
+    }
 }

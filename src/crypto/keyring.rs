@@ -43,6 +43,8 @@ impl Purpose {
         Self::Prune,
         Self::Config,
     ];
+    /// Those of which a rotation makes a new key.
+    const ROTATED: [Self; 5] = [Self::Data, Self::Tree, Self::Index, Self::Snapshot, Self::Prune];
 }
 
 impl fmt::Display for Purpose {
@@ -62,11 +64,18 @@ impl fmt::Display for Purpose {
 
 /// Bytes of one key in a bundle: purpose, generation, key.
 const BUNDLE_ENTRY_LEN: usize = 1 + 4 + 32;
+/// The entry of a bundle that is no key: its generation is the greatest one to seal with.
+const SEALING_MARK: u8 = 9;
+/// A rotation goes on by one at least, and by less than this: two at the same time take different
+/// numbers, and there are enough for as many rotations as a slot has room for.
+const GENERATION_STEP_MAX: u32 = 1 << 23;
 
 /// The keys that a slot gives. A slot for a narrower role gives fewer.
 #[derive(Clone, Debug)]
 pub struct KeyRing {
     keys: BTreeMap<(Purpose, u32), Key>,
+    /// Greater generations only open; `None` where every one seals.
+    sealing: Option<u32>,
     data_ids: Option<Key>,
     tree_ids: Option<Key>,
 }
@@ -93,16 +102,83 @@ impl KeyRing {
         let ids = keys.get(&(Purpose::ChunkId, 0));
         let data_ids = ids.map(|key| key.derive("holdall 1 ids of data chunks"));
         let tree_ids = ids.map(|key| key.derive("holdall 1 ids of tree chunks"));
-        Self { keys, data_ids, tree_ids }
+        Self { keys, sealing: None, data_ids, tree_ids }
+    }
+
+    /// The same keys with a fresh generation, which only opens until it is settled: a slot may
+    /// not have it yet.
+    pub fn rotated(&self, world: &dyn World) -> Result<(Self, u32), CryptoError> {
+        let last = self.keys.keys().map(|(_, generation)| *generation).max().unwrap_or(0);
+        let step = 1 + u32::from_le_bytes(random(world)) % GENERATION_STEP_MAX;
+        let generation = last.checked_add(step).ok_or(CryptoError::Bundle)?;
+        let mut keys = self.keys.clone();
+        for purpose in Purpose::ROTATED {
+            if self.newest(purpose).is_ok() {
+                keys.insert((purpose, generation), Key(random(world)));
+            }
+        }
+        let sealing = Some(self.sealing());
+        Ok((Self { sealing, ..Self::from_keys(keys) }, generation))
+    }
+
+    /// From now on a generation seals.
+    pub fn settle(&mut self, generation: u32) {
+        self.sealing = Some(self.sealing().max(generation));
+    }
+
+    /// The greatest generation that seals.
+    fn sealing(&self) -> u32 {
+        let greatest = || self.keys.keys().map(|(_, generation)| *generation).max();
+        self.sealing.or_else(greatest).unwrap_or(0)
+    }
+
+    /// The keys of several objects of one slot: what any of them has, and the greatest generation
+    /// that one of them seals with, since every slot has that.
+    pub fn join(self, other: Self) -> Self {
+        let sealing = Some(self.sealing().max(other.sealing()));
+        let mut keys = other.keys;
+        keys.extend(self.keys);
+        Self { sealing, ..Self::from_keys(keys) }
+    }
+
+    /// Which keys these are: numbers of purposes, and generations.
+    pub fn names(&self) -> Vec<(u8, u32)> {
+        self.keys.keys().map(|(purpose, generation)| (*purpose as u8, *generation)).collect()
+    }
+
+    /// Whether all of these keys are among them.
+    pub fn has_all(&self, names: &[(u8, u32)]) -> bool {
+        let mine = self.names();
+        names.iter().all(|name| mine.binary_search(name).is_ok())
+    }
+
+    /// Whether, of each purpose that occurs, the key to seal with is among these.
+    pub fn newest_are_among(&self, names: &[(u8, u32)]) -> bool {
+        Purpose::ALL.into_iter().filter(|p| names.iter().any(|name| name.0 == *p as u8)).all(|p| {
+            self.newest(p).is_ok_and(|(generation, _)| names.contains(&(p as u8, generation)))
+        })
+    }
+
+    /// The keys of some purposes only: what a slot for a narrower role gives.
+    pub fn of_purposes(&self, is_given: impl Fn(u8) -> bool) -> Self {
+        let mut keys = self.keys.clone();
+        keys.retain(|(purpose, _), _| is_given(*purpose as u8));
+        Self { sealing: self.sealing, ..Self::from_keys(keys) }
     }
 
     /// The form in which a slot stores the keys: 37 bytes each, ordered.
     pub fn to_bundle(&self) -> Zeroizing<Vec<u8>> {
-        let mut bundle = Zeroizing::new(Vec::with_capacity(self.keys.len() * BUNDLE_ENTRY_LEN));
+        let mut bundle =
+            Zeroizing::new(Vec::with_capacity((self.keys.len() + 1) * BUNDLE_ENTRY_LEN));
         for ((purpose, generation), key) in &self.keys {
             bundle.push(*purpose as u8);
             bundle.extend_from_slice(&generation.to_le_bytes());
             bundle.extend_from_slice(&key.0);
+        }
+        if let Some(generation) = self.sealing {
+            bundle.push(SEALING_MARK);
+            bundle.extend_from_slice(&generation.to_le_bytes());
+            bundle.extend_from_slice(&[0; 32]);
         }
         bundle
     }
@@ -114,6 +190,7 @@ impl KeyRing {
             return Err(CryptoError::Bundle);
         }
         let mut keys = BTreeMap::new();
+        let mut sealing = None;
         let mut before = None;
         for entry in entries {
             let (number, rest) = entry.split_first().ok_or(CryptoError::Bundle)?;
@@ -125,9 +202,11 @@ impl KeyRing {
             let key = Key(key.try_into().map_err(|_| CryptoError::Bundle)?);
             if let Some(purpose) = Purpose::ALL.into_iter().find(|p| *p as u8 == *number) {
                 keys.insert((purpose, place.1), key);
+            } else if *number == SEALING_MARK {
+                sealing = Some(place.1);
             }
         }
-        Ok(Self::from_keys(keys))
+        Ok(Self { sealing, ..Self::from_keys(keys) })
     }
 
     /// How many keys there are, of all purposes and generations.
@@ -135,10 +214,10 @@ impl KeyRing {
         self.keys.len()
     }
 
-    /// The newest generation of a purpose, which is the one to seal with.
+    /// The newest generation of a purpose that every slot has, which is the one to seal with.
     pub fn newest(&self, purpose: Purpose) -> Result<(u32, &Key), CryptoError> {
         self.keys
-            .range((purpose, 0)..=(purpose, u32::MAX))
+            .range((purpose, 0)..=(purpose, self.sealing.unwrap_or(u32::MAX)))
             .next_back()
             .map(|((_, generation), key)| (*generation, key))
             .ok_or(CryptoError::Missing { purpose, generation: 0 })

@@ -76,6 +76,9 @@ pub enum CryptoError {
     /// Without this slot nothing would open the repository any more.
     #[error("this is the only key slot; add another one before it is removed")]
     LastSlot,
+    /// What was to be done rests on slots that are not as they were.
+    #[error("the key slots were changed at the same time; nothing was lost, do it again")]
+    Changed,
     /// A key file that is none.
     #[error("this is no key file")]
     KeyFile,

@@ -3,7 +3,7 @@
 use chacha20poly1305::aead::AeadInOut;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{CryptoError, Key};
 use crate::world::{World, random};
@@ -116,7 +116,9 @@ pub(super) fn open_with(
 fn sealing_key(shared: &[u8; 32], ephemeral: &[u8; 32], reader: &[u8; 32]) -> Key {
     let mut hasher = blake3::Hasher::new_derive_key("holdall 1 sealed to a public key");
     hasher.update(shared).update(ephemeral).update(reader);
-    Key(*hasher.finalize().as_bytes())
+    let key = Key(*hasher.finalize().as_bytes());
+    hasher.zeroize();
+    key
 }
 
 #[cfg(test)]

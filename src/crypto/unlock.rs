@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::seal::{open_with, public_key, seal_to};
@@ -60,7 +60,7 @@ impl KeyFile {
     pub fn from_text(text: &str) -> Result<Self, CryptoError> {
         let hex = text.trim().strip_prefix(KEY_FILE_PREFIX).ok_or(CryptoError::KeyFile)?;
         let hash = blake3::Hash::from_hex(hex).map_err(|_| CryptoError::KeyFile)?;
-        Ok(Self(*hash.as_bytes()))
+        Ok(Self(*Zeroizing::new(hash).as_bytes()))
     }
 }
 
@@ -98,7 +98,8 @@ impl RecoveryCode {
     /// From what a person typed: case, blanks and dashes do not matter, and O, I, L are read as
     /// the digits that they look like.
     pub fn from_text(text: &str) -> Result<Self, CryptoError> {
-        let mut digits = Zeroizing::new(Vec::with_capacity(32));
+        // It never grows, so that nothing is left behind; it may be a password as well.
+        let mut digits = Zeroizing::new(Vec::with_capacity(text.len()));
         for c in text.chars().filter(|c| !matches!(c, '-' | ' ' | '\t' | '\n' | '\r')) {
             let c = match c.to_ascii_uppercase() {
                 'O' => '0',
@@ -178,8 +179,17 @@ impl SlotKey {
                 let cost = cost.filter(PasswordCost::is_accepted).ok_or(CryptoError::Cost)?;
                 let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
                     .map_err(|_| CryptoError::Cost)?;
+                // Wiped afterwards, which the crate's own memory is not.
+                let mut memory = Zeroizing::new(Vec::new());
+                memory.try_reserve_exact(params.block_count()).map_err(|_| CryptoError::Cost)?;
+                memory.resize(params.block_count(), Block::new());
                 Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-                    .hash_password_into(password.as_bytes(), salt, &mut *key)
+                    .hash_password_into_with_memory(
+                        password.as_bytes(),
+                        salt,
+                        &mut *key,
+                        memory.as_mut_slice(),
+                    )
                     .map_err(|_| CryptoError::Cost)?;
             }
             Secret::KeyFile(KeyFile(bytes)) => {
@@ -250,7 +260,10 @@ impl SlotKey {
 }
 
 fn derive_with_salt(context: &str, secret: &[u8], salt: &[u8; 32]) -> [u8; 32] {
-    *blake3::Hasher::new_derive_key(context).update(salt).update(secret).finalize().as_bytes()
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    let key = *hasher.update(salt).update(secret).finalize().as_bytes();
+    hasher.zeroize();
+    key
 }
 
 /// Seals a bundle of keys to a slot's public key; nobody needs the slot's secret for it.

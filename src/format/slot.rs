@@ -143,6 +143,8 @@ pub struct SlotAbout {
     pub host: String,
     /// When it was made.
     pub created: Time,
+    /// Which keys it gives: numbers of purposes, and generations. Empty where it does not say.
+    pub keys: Vec<(u8, u32)>,
 }
 
 impl SlotAbout {
@@ -152,6 +154,12 @@ impl SlotAbout {
         out.put_bytes(self.label.as_bytes());
         out.put_bytes(self.host.as_bytes());
         out.put_time(self.created);
+        // As many as a bundle has at most.
+        out.put_u16(self.keys.len() as u16);
+        for (purpose, generation) in &self.keys {
+            out.put_u8(*purpose);
+            out.put_u32(*generation);
+        }
         out
     }
 
@@ -161,8 +169,15 @@ impl SlotAbout {
         let label = take.text(limits::TEXT_LEN_MAX, "label")?;
         let host = take.text(limits::TEXT_LEN_MAX, "host")?;
         let created = take.time("time of creation")?;
-        Ok(Self { label, host, created })
+        // A slot that was made before slots said this has nothing here, or not this.
+        let keys = decode_names(&mut take).unwrap_or_default();
+        Ok(Self { label, host, created, keys })
     }
+}
+
+fn decode_names(take: &mut Take<'_>) -> Result<Vec<(u8, u32)>> {
+    let count = take.u16("number of keys")?;
+    (0..count).map(|_| Ok((take.u8("purpose")?, take.u32("generation")?))).collect()
 }
 
 #[cfg(test)]
@@ -193,7 +208,13 @@ mod tests {
             costly[76] = 1;
             assert_eq!(Slot::decode(&costly).is_ok(), kind == password);
         }
-        let about = SlotAbout { label: "paper".into(), host: "h".into(), created: Time::default() };
-        assert_eq!(SlotAbout::decode(&about.encode()), Ok(about));
+        let keys = vec![(1, 0), (3, 7)];
+        let about =
+            SlotAbout { label: "paper".into(), host: "h".into(), keys, ..Default::default() };
+        let plain = about.encode();
+        assert_eq!(SlotAbout::decode(&plain), Ok(about.clone()));
+        // An older one says nothing of its keys.
+        let older = SlotAbout { keys: Vec::new(), ..about };
+        assert_eq!(SlotAbout::decode(&plain[..plain.len() - 12]), Ok(older));
     }
 }

@@ -27,6 +27,13 @@ fn purpose(kind: ChunkKind) -> Purpose {
     }
 }
 
+/// Whether a frame, of which only the header is looked at, is sealed with a key that a rotation
+/// has replaced.
+pub fn is_outdated(keys: &KeyRing, frame: &[u8]) -> Result<bool, PackError> {
+    let (header, _) = FrameHeader::decode(frame)?;
+    Ok(header.generation < keys.newest(purpose(header.kind))?.0)
+}
+
 /// A frame before it is sealed.
 #[derive(Debug)]
 pub struct PlainFrame {

@@ -6,7 +6,7 @@ mod parity;
 mod reader;
 
 pub use builder::{FinishedPack, PackBuilder};
-pub use frame::{FrameOpener, FrameSealer, OpenedFrame, PlainFrame, SealedFrame};
+pub use frame::{FrameOpener, FrameSealer, OpenedFrame, PlainFrame, SealedFrame, is_outdated};
 pub use parity::{check_parity, make_parity, mend_pack};
 pub use reader::{read_frame, read_trailer, scan_frames};
 

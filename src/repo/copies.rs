@@ -61,19 +61,20 @@ impl Repository {
                 found.extend(opens(&object).err().map(|why| Problem::damage(copy, why)));
             }
         }
-        let originals = slots::names(storage, Shelf::Originals)?;
+        // Copies are listed first and read last: a slot that comes or goes meanwhile is not lost.
         let copies = slots::names(storage, Shelf::Copies)?;
-        for name in &originals {
-            let read = slots::read(storage, name, Shelf::Originals)?;
-            found.extend(read.and_then(|read| slots::problem(self.keys(), read)));
-        }
-        for name in &copies {
-            if !originals.contains(name) {
+        let originals = slots::names(storage, Shelf::Originals)?;
+        let mut look = |name, shelf: Shelf| {
+            let Some(slot) = slots::read(storage, name, shelf)? else { return Ok(()) };
+            if shelf == Shelf::Copies && !originals.contains(name) {
                 found.push(Problem::damage(slot_key(name), "it is missing; its copy is there"));
             }
-            let read = slots::read(storage, name, Shelf::Copies)?;
-            found.extend(read.and_then(|read| slots::problem(self.keys(), read)));
-        }
+            let wrong = slots::problem(self.keys(), slot);
+            found.extend(wrong.map(|why| Problem::damage(shelf.key(name), why)));
+            Ok::<_, RepoError>(())
+        };
+        originals.iter().try_for_each(|name| look(name, Shelf::Originals))?;
+        copies.iter().try_for_each(|name| look(name, Shelf::Copies))?;
         Ok(found)
     }
 
@@ -94,11 +95,17 @@ impl Repository {
             let whole = |object: &Result<Vec<u8>, StorageError>| {
                 object.as_ref().ok().filter(|object| good(object)).cloned()
             };
-            for (key, mine, other) in [(key, &first, &second), (copy, &second, &first)] {
-                if let (None, Some(object)) = (whole(mine), whole(other)) {
-                    storage.delete(&key)?;
-                    storage.put(&key, &[&object])?;
-                    written.push(key);
+            let (one, two) = ((&key, &first), (&copy, &second));
+            for ((key, mine), (from, other)) in [(one, two), (two, one)] {
+                let (None, Some(object)) = (whole(mine), whole(other)) else { continue };
+                storage.delete(key)?;
+                storage.put(key, &[&object])?;
+                // Who removes a slot looks after it whether it is gone: either what was put back is
+                // seen there, or it is seen here that the other one is gone.
+                match storage.stat(from) {
+                    Ok(_) => written.push(key.clone()),
+                    Err(error) if error.is_not_found() => storage.delete(key)?,
+                    Err(error) => return Err(error.into()),
                 }
             }
             Ok::<_, RepoError>(())

@@ -119,6 +119,17 @@ impl Repository {
         Ok(repository)
     }
 
+    /// The same repository with other keys.
+    pub(super) fn with_sealer(&self, sealer: Sealer) -> Self {
+        Self::assemble(
+            self.storage.clone(),
+            self.world.clone(),
+            self.environment.clone(),
+            self.config.clone(),
+            Arc::new(sealer),
+        )
+    }
+
     fn assemble(
         storage: Arc<dyn Storage>,
         world: Arc<dyn World>,

@@ -13,7 +13,7 @@ use crate::format::pack::ChunkInfo;
 use crate::format::session::{Purpose, Session as Record, session_key};
 use crate::id::{ChunkId, FrameId, PackId, SnapshotId};
 use crate::index::Index;
-use crate::pack::{FrameSealer, PlainFrame, SealedFrame};
+use crate::pack::{FrameSealer, OpenedFrame, PlainFrame, SealedFrame, is_outdated};
 use crate::storage::ErrorKind;
 use crate::world::random;
 
@@ -197,9 +197,15 @@ impl Session {
         Ok(())
     }
 
-    /// Adds a frame as it is stored elsewhere, under the same name (P3).
+    /// Adds a frame as it is stored elsewhere, under the same name (P3), which is its nonce, too.
+    /// If a rotation has replaced its key, it is sealed anew.
     pub fn add_frame(&mut self, frame: SealedFrame) -> Result<(), RepoError> {
-        self.pipeline.send_sealed(frame)?;
+        if is_outdated(self.repository.keys(), &frame.bytes)? {
+            let OpenedFrame { id, kind, plain, .. } = self.repository.open_frame(frame.bytes)?;
+            self.pipeline.send(PlainFrame { kind, id, plain, chunks: frame.info.chunks })?;
+        } else {
+            self.pipeline.send_sealed(frame)?;
+        }
         self.take_stored()
     }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::RepoError;
-use super::slots::{Shelf, names, read};
+use super::slots::{Shelf, read, read_all};
 use crate::crypto::{CryptoError, KeyRing, PasswordCost, Secret, SlotKey, open_from_slot};
-use crate::format::slot::{Slot, SlotKind};
+use crate::format::slot::{Slot, SlotKind, slot_key};
 use crate::id::{RepositoryId, SlotId};
 use crate::limits;
 use crate::object::ObjectError;
@@ -78,7 +78,7 @@ fn try_slots(
                 continue;
             }
             *work_left -= work;
-            match open_newest(&slots, secret) {
+            match open_all(&slots, secret) {
                 Ok(keys) => {
                     Known::of(key, first).remember(memory, known.as_ref());
                     return Ok(keys);
@@ -110,18 +110,17 @@ fn read_slots(
     repository: &RepositoryId,
     known: Option<&Known>,
 ) -> Result<Slots, RepoError> {
-    let mut names = names(storage, Shelf::Originals)?;
-    names.sort_by_key(|name| (known.is_none_or(|known| known.name != *name), *name));
-    let unread = names.len().saturating_sub(limits::SLOTS_MAX);
-    names.truncate(limits::SLOTS_MAX);
+    let (read, unread) = read_all(storage, Shelf::Originals, |names| {
+        names.sort_by_key(|name| (known.is_none_or(|known| known.name != *name), *name));
+    })?;
     let mut slots = Slots { heads: BTreeMap::new(), damaged: None, unread };
-    for name in names {
-        match read(storage, &name, Shelf::Originals)? {
-            Some((key, Ok(slot))) if slot.repository == *repository => {
-                slots.heads.entry(slot.encode_head()).or_default().push((key, slot));
+    for (name, slot) in read {
+        match slot {
+            Ok(slot) if slot.repository == *repository => {
+                slots.heads.entry(slot.encode_head()).or_default().push((slot_key(&name), slot));
             }
-            Some((key, Err(error))) => slots.damaged = Some((key, error)),
-            Some(_) | None => {}
+            Ok(_) => {}
+            Err(error) => slots.damaged = Some((slot_key(&name), error)),
         }
     }
     Ok(slots)
@@ -129,19 +128,14 @@ fn read_slots(
 
 /// The copies of slots that are not the same as these; of a whole repository none.
 fn read_copies(storage: &dyn Storage, repository: &RepositoryId) -> Result<Slots, RepoError> {
-    let mut names = names(storage, Shelf::Copies)?;
-    let unread = names.len().saturating_sub(limits::SLOTS_MAX);
-    names.truncate(limits::SLOTS_MAX);
+    let (copies, unread) = read_all(storage, Shelf::Copies, |_| {})?;
     let mut slots = Slots { heads: BTreeMap::new(), damaged: None, unread };
-    for name in names {
-        let original = read(storage, &name, Shelf::Originals)?.and_then(|(_, slot)| slot.ok());
-        match read(storage, &name, Shelf::Copies)? {
-            Some((key, Ok(slot)))
-                if slot.repository == *repository && original != Some(slot.clone()) =>
-            {
-                slots.heads.entry(slot.encode_head()).or_default().push((key, slot));
-            }
-            _ => {}
+    for (name, copy) in copies {
+        let Ok(slot) = copy else { continue };
+        let original = read(storage, &name, Shelf::Originals)?.and_then(Result::ok);
+        if slot.repository == *repository && original.as_ref() != Some(&slot) {
+            let key = Shelf::Copies.key(&name);
+            slots.heads.entry(slot.encode_head()).or_default().push((key, slot));
         }
     }
     Ok(slots)
@@ -188,9 +182,9 @@ fn fits(kind: SlotKind, secret: &Secret) -> bool {
     )
 }
 
-/// Opens slots of the same head, of which a rotation that was interrupted leaves two: the one
-/// with the most keys counts, as keys are only ever added.
-pub(super) fn open_newest(slots: &[&Slot], secret: &Secret) -> Result<KeyRing, CryptoError> {
+/// Opens slots of the same head, of which rotations leave several while they are at work, and
+/// where they were interrupted: all that they give counts, as keys are only ever added.
+pub(super) fn open_all(slots: &[&Slot], secret: &Secret) -> Result<KeyRing, CryptoError> {
     let first = slots.first().filter(|slot| fits(slot.kind, secret));
     let first = first.ok_or(CryptoError::WrongSecret)?;
     let key = SlotKey::derive(secret, &first.salt, cost(first.kind))?;
@@ -203,9 +197,9 @@ pub(super) fn open_newest(slots: &[&Slot], secret: &Secret) -> Result<KeyRing, C
         open_from_slot(&secret, &slot.bundle, &head)
     };
     let (opened, refused): (Vec<_>, Vec<_>) = slots.iter().map(open).partition(Result::is_ok);
-    let newest = opened.into_iter().flatten().max_by_key(KeyRing::key_count);
+    let joined = opened.into_iter().flatten().reduce(KeyRing::join);
     let refused = refused.into_iter().find_map(Result::err);
-    newest.ok_or(refused.unwrap_or(CryptoError::WrongSecret))
+    joined.ok_or(refused.unwrap_or(CryptoError::WrongSecret))
 }
 
 /// The slot that opened last on this client, so that whatever else is put beside it, it is tried

@@ -74,7 +74,7 @@ fn the_help_that_everybody_sees() {
       copy         Copy snapshots into another repository
       tag          Change tags and descriptions of snapshots
       pin          Pin snapshots, so that no policy forgets them
-      key          List, add and remove what opens the repository
+      key          List, add and remove what opens the repository, and change its keys
       completions  Print completions for a shell
       man          Print the manual page, or write one for each command
       help         Show a guide, or the help of a command

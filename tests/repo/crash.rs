@@ -21,15 +21,15 @@ use crate::support::snapshots::{
 use crate::support::storages::{Crashing, Damage, Last, damage, keys};
 
 /// A repository in memory that can be put back to how it was.
-struct Scene {
-    repo: TestRepo,
-    memory: MemoryStorage,
-    expected: Vec<(SnapshotRecord, Tree)>,
+pub struct Scene {
+    pub repo: TestRepo,
+    pub memory: MemoryStorage,
+    pub expected: Vec<(SnapshotRecord, Tree)>,
 }
 
 impl Scene {
     /// Snapshots, holes in packs, packs that nobody needs, a crashed session, a note.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let memory = MemoryStorage::new();
         let repo = TestRepo::create(Arc::new(memory.clone()), &small(), 1);
         let mut expected = with_holes(&repo, 40);
@@ -47,7 +47,7 @@ impl Scene {
 
     /// Calls `work` with a repository that crashes at each of its mutations in turn, both ways,
     /// then `after` with what it returned and a repository on what is left.
-    fn at_every_call<T>(
+    pub fn at_every_call<T>(
         &self,
         work: impl Fn(&Arc<Repository>) -> T,
         after: impl Fn(&T, &Arc<Repository>, &str),

@@ -17,6 +17,8 @@ mod model;
 mod prune;
 mod repair;
 mod restore;
+mod rotation;
+mod secrets;
 mod storage_local;
 mod storage_suite;
 mod storages_of_tests;

@@ -48,6 +48,7 @@ const READ: RepairOptions<'static> = RepairOptions {
         dry_run: false,
         max_unused: holdall::ops::prune::Limit::Unlimited,
         max_repack: None,
+        reseal: false,
         fence_older_than: None,
         is_dead: &|_, _| true,
         wait: &|_| false,

@@ -1959,7 +1959,7 @@ impl Repository {
 }
 
 /// Tries the secret on the slots of its kind, the cheapest first. Of several objects with the head
-/// of the slot that opens, the one with the most keys is taken.
+/// of the slot that opens, the keys of all are taken.
 fn unlock(
     storage: &Storage,
     repository: &Id,
@@ -2001,11 +2001,10 @@ fn unlock(
         let key = slot_key(first, secret)?;
         for (name, slot) in copies {
             match open_slot(slot, &key) {
-                Ok(new) => {
-                    if best.as_ref().is_none_or(|best| best.keys.len() < new.keys.len()) {
-                        best = Some(new);
-                    }
-                }
+                Ok(new) => match &mut best {
+                    Some(best) => best.keys.extend(new.keys),
+                    None => best = Some(new),
+                },
                 Err(Failure::WrongSecret(_)) => {}
                 Err(failure) => {
                     faults.insert(name.to_string(), failure.clone());

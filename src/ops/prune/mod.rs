@@ -72,6 +72,9 @@ pub struct PruneOptions<'a> {
     pub max_unused: Limit,
     /// Copy at most so many bytes.
     pub max_repack: Option<u64>,
+    /// Write anew whatever is sealed with keys that a rotation has replaced, in as many epochs as
+    /// that takes.
+    pub reseal: bool,
     /// Sessions that began so many seconds ago or earlier are not waited for.
     pub fence_older_than: Option<u64>,
     /// Whether the process of a session is known to have ended; nothing here can know.
@@ -87,6 +90,7 @@ impl Default for PruneOptions<'_> {
             dry_run: false,
             max_unused: Limit::Percent(5.0),
             max_repack: None,
+            reseal: false,
             fence_older_than: None,
             is_dead: &|_, _| false,
             wait: &|_| false,
@@ -100,6 +104,7 @@ impl fmt::Debug for PruneOptions<'_> {
             .field("dry_run", &self.dry_run)
             .field("max_unused", &self.max_unused)
             .field("max_repack", &self.max_repack)
+            .field("reseal", &self.reseal)
             .field("fence_older_than", &self.fence_older_than)
             .finish_non_exhaustive()
     }
@@ -140,6 +145,9 @@ pub struct Figures {
     pub bytes_unused_left: u64,
     /// Among `kept`: packs of sessions whose snapshots were not looked at.
     pub spared: Amount,
+    /// Among `kept`: packs that are sealed with keys that a rotation has replaced, left to the next
+    /// epoch. Looked for only when they are to be written anew.
+    pub outdated: Amount,
     /// Snapshots whose needs were looked at.
     pub snapshots: u64,
 }
@@ -212,6 +220,7 @@ fn work(
 ) -> Result<(), OpsError> {
     // The last epoch when this prune looked what could be removed.
     let mut looked_after: Option<u64> = None;
+    let mut resealed = 0;
     let mut records = Vec::new();
     loop {
         if progress.cancelled() {
@@ -252,10 +261,13 @@ fn work(
                 }
             }
             EpochState::Done => {
-                if looked_after.is_some_and(|before| number > before) {
+                let is_more = report.figures.is_some_and(|figures| figures.outdated.packs > 0);
+                let is_useful = report.bytes_repacked > resealed;
+                if looked_after.is_some_and(|before| number > before) && !(is_more && is_useful) {
                     sweep::tidy_damage(repository, &records)?;
                     return Ok(());
                 }
+                resealed = report.bytes_repacked;
                 looked_after = Some(number);
                 records = repository.damage(progress)?;
                 let trust = Trust::Listed;

@@ -10,14 +10,14 @@ use super::repack::{self, Outcome};
 use super::usage::Usage;
 use super::{Figures, PruneOptions, PruneReport, closing, fence, sweep};
 use crate::format::epoch::{EpochStep, Plan};
-use crate::format::frame::ChunkKind;
+use crate::format::frame::{ChunkKind, HEADER_LEN};
 use crate::format::session::SessionObject;
 use crate::format::snapshot::snapshot_key;
 use crate::format::tree::Refs;
 use crate::id::{PackId, SegmentId, SnapshotId};
 use crate::index::{segment_key, write_segment};
 use crate::limits;
-use crate::pack::{PackError, read_trailer};
+use crate::pack::{PackError, is_outdated, read_frame, read_trailer};
 use crate::progress::{Problem, Progress};
 use crate::repo::{RepoError, Repository};
 use crate::tree::TreeError;
@@ -29,6 +29,10 @@ const MARKED_MAX: usize = limits::EPOCH_PACKS_MAX / 2;
 const SMALL_PACKS_MAX: usize = 32;
 /// A pack below this share of a full one is small, and so many bytes together are worth merging.
 const SMALL_SHARE: u64 = 4;
+
+/// This part of what is stored is sealed anew at once, or so many packs, if that is more.
+const RESEALED_SHARE: u64 = 8;
+const RESEALED_PACKS_MIN: u64 = 16;
 
 /// What becomes of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +60,8 @@ pub(super) struct Draft {
     pub usage: Usage,
     /// By place in the stock.
     pub fates: Vec<Fate>,
+    /// Packs sealed with keys that a rotation has replaced, if they are to be written anew.
+    outdated: HashSet<usize>,
     /// Packs that nothing describes and that go.
     pub silent: Vec<PackId>,
     pub marked: Vec<SnapshotId>,
@@ -108,13 +114,36 @@ pub(super) fn draft(
         marks,
         usage,
         silent,
+        outdated: HashSet::new(),
         marked: marked.into_iter().collect(),
         figures: Figures::default(),
     };
     draft.condemn_unused();
+    if options.reseal {
+        draft.outdated = outdated(repository, &draft)?;
+    }
     draft.choose_repacks(options, u64::from(repository.config().pack_size));
     draft.count();
     Ok(draft)
+}
+
+/// Packs whose first frame is sealed with a key that a rotation has replaced. One pack is written
+/// by one session, and none puts such a frame into a new pack.
+fn outdated(repository: &Repository, draft: &Draft) -> Result<HashSet<usize>, OpsError> {
+    let mut outdated = HashSet::new();
+    for place in draft.candidates() {
+        let row = draft.stock.row(place as u32)?;
+        let Some(frame) = row.frames.first() else { continue };
+        let header = read_frame(repository.storage(), &row.id, frame.offset, HEADER_LEN as u32);
+        match header.and_then(|header| is_outdated(repository.keys(), &header)) {
+            Ok(true) => _ = outdated.insert(place),
+            Ok(false) => {}
+            Err(error) if is_outage(&error) => return Err(RepoError::from(error).into()),
+            // A damaged one stays where it is.
+            Err(_) => {}
+        }
+    }
+    Ok(outdated)
 }
 
 /// The trees of snapshots. One that cannot be read is needed, and nobody knows for what.
@@ -247,6 +276,20 @@ impl Draft {
                 room -= 1;
             }
         }
+        // Copies take room before what they replace goes, so not too many at once.
+        let stored: u64 = self.stock.packs.iter().map(|pack| pack.len).sum();
+        let reseal_max = (stored / RESEALED_SHARE).max(RESEALED_PACKS_MIN * pack_size);
+        let mut resealed = 0;
+        for place in self.candidates() {
+            let used = self.bytes_used(place);
+            let fits = resealed < reseal_max && copied.saturating_add(used) <= copy_max;
+            if self.outdated.contains(&place) && room > 0 && fits {
+                self.fates[place] = Fate::Repack;
+                copied += used;
+                resealed += used;
+                room -= 1;
+            }
+        }
         for kind in [ChunkKind::Data, ChunkKind::Tree] {
             for place in self.small_packs(kind, pack_size) {
                 let used = self.bytes_used(place);
@@ -291,6 +334,9 @@ impl Draft {
                     figures.spared.add(pack.len);
                 }
                 Fate::Keep => {
+                    if self.outdated.contains(&place) {
+                        figures.outdated.add(pack.len);
+                    }
                     figures.kept.add(pack.len);
                     figures.bytes_unused_left += pack.len - used;
                 }
@@ -352,7 +398,7 @@ pub(super) fn publish(
     repacked.end()?;
     if published? {
         report.figures = Some(draft.figures);
-        report.bytes_repacked = bytes;
+        report.bytes_repacked += bytes;
         // All that stays is named elsewhere now.
         for (id, _) in &draft.stock.damaged {
             repository.storage().delete(&segment_key(id))?;

@@ -9,7 +9,7 @@ use super::plan::{Draft, Fate};
 use crate::format::pack::{FrameInfo, PackInfo, pack_key};
 use crate::format::session::Purpose;
 use crate::id::{ChunkId, FrameId, PackId};
-use crate::pack::{PackError, SealedFrame, read_frame, read_trailer};
+use crate::pack::{PackError, SealedFrame, is_outdated, read_frame, read_trailer};
 use crate::progress::{Counter, Problem, Progress};
 use crate::repo::{RepoError, Repository, Session};
 use crate::storage::ErrorKind;
@@ -245,7 +245,8 @@ fn copy_frame(
     }
     let storage = session.repository().storage();
     let bytes = read_frame(storage, &info.id, frame.offset, frame.stored_len)?;
-    match whole || !needed.contains(&false) {
+    let is_old = is_outdated(session.repository().keys(), &bytes)?;
+    match whole || !(is_old || needed.contains(&false)) {
         true => move_frame(session, info, frame, bytes),
         false => copy_chunks(session, info, frame, bytes, &needed),
     }
@@ -258,7 +259,7 @@ fn is_needed(draft: &Draft, place: Place, id: &ChunkId) -> Result<bool, OpsError
 }
 
 /// Moves a frame as it is, once it was seen to open: under the same name, which deltas on it
-/// know, and without being compressed and sealed again.
+/// know, and without being compressed and sealed again, unless a rotation has replaced its key.
 fn move_frame(
     session: &mut Session,
     info: &PackInfo,

@@ -4,7 +4,6 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::crypto::{KeyFile, seal_to_slot};
-use crate::format::slot::slot_key;
 use crate::id::ClientId;
 use crate::repo::{CreateOptions, Environment, NewSlot, Repository};
 use crate::storage::MemoryStorage;
@@ -60,7 +59,7 @@ impl Place {
             .max_by_key(|(kind, _)| work(*kind))
             .unwrap()
             .1;
-        let ours = read(&*storage, &first, Shelf::Originals).unwrap().unwrap().1.unwrap();
+        let ours = read(&*storage, &first, Shelf::Originals).unwrap().unwrap().unwrap();
         Self { storage, world, memory, repository, keys, ours }
     }
 
@@ -165,7 +164,7 @@ fn what_costs_nothing_is_tried_before_passwords() {
 /// A rotation stores the slot again with more keys, and was interrupted before it deleted the old
 /// object. With the old keys nothing would open that was written since.
 #[test]
-fn of_two_objects_of_a_slot_the_one_with_the_most_keys_counts() {
+fn of_several_objects_of_a_slot_all_keys_count() {
     let place = Place::new(&[password("ours")]);
     let slot = &place.ours;
     let mut bundle = place.keys.to_bundle().to_vec();

@@ -6,7 +6,7 @@ use holdall::crypto::{KeyRing, seal_to_slot};
 use holdall::format::epoch::{EpochStep, Plan, Sweep};
 use holdall::format::frame::{ChunkKind, Codec};
 use holdall::format::pack::{ChunkInfo, FrameInfo, pack_key};
-use holdall::format::slot::{Slot, slot_key};
+use holdall::format::slot::{Slot, SlotAbout, slot_key};
 use holdall::format::tree::ENTRIES_TAG;
 use holdall::id::{FrameId, PackId, SlotId};
 use holdall::index::{list_segments, segment_key};
@@ -181,8 +181,10 @@ pub fn rotated(maker: &mut Maker, storage: Arc<dyn Storage>, secret: &Secret) {
             bundle.extend([&[entry[0], 1, 0, 0, 0][..], &fresh].concat());
         }
     }
+    bundle.extend([&[9, 1, 0, 0, 0][..], &[0; 32]].concat());
     let keys = KeyRing::from_bundle(&bundle).unwrap();
     let about = keys.open_about(&slot.encode_bound(), &slot.about).unwrap();
+    let about = SlotAbout { keys: keys.names(), ..SlotAbout::decode(&about).unwrap() }.encode();
     slot.bundle = seal_to_slot(&*world, &slot.public, &slot.encode_head(), &bundle);
     slot.about = keys.seal_about(&*world, &slot.encode_bound(), &about).unwrap();
     storage.put(&slot_key(&SlotId(random(&*world))), &[&slot.encode()]).unwrap();
