@@ -19,6 +19,17 @@ pub enum ObjectError {
     Crypto(#[from] CryptoError),
 }
 
+impl ObjectError {
+    /// Whether the object may well be whole: it asks for a key or a format that is not known here,
+    /// as what others wrote after a rotation does. Nothing may be removed for that.
+    pub fn is_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::Format(FormatError::Newer { .. }) | Self::Crypto(CryptoError::Missing { .. })
+        )
+    }
+}
+
 /// What sealed objects of one repository are sealed and opened with.
 #[derive(Debug)]
 pub struct Sealer {

@@ -61,6 +61,13 @@ pub enum IndexError {
     Format(#[from] FormatError),
 }
 
+impl IndexError {
+    /// Whether a segment may well be whole, and is only not understood here.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Segment { source, .. } if source.is_unknown())
+    }
+}
+
 /// A frame as the index knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameRow {

@@ -53,3 +53,15 @@ pub enum PackError {
         spare: usize,
     },
 }
+
+impl PackError {
+    /// Whether a pack may well be whole, and is only not understood here.
+    pub fn is_unknown(&self) -> bool {
+        match self {
+            Self::Format(error) => ObjectError::from(error.clone()).is_unknown(),
+            Self::Crypto(error) => ObjectError::from(error.clone()).is_unknown(),
+            Self::Object(error) => error.is_unknown(),
+            _ => false,
+        }
+    }
+}

@@ -21,8 +21,8 @@ pub enum EpochState {
         decided: bool,
         /// The record.
         key: String,
-        /// Why it does not open.
-        why: String,
+        /// Why it does not open; `None`: it is missing.
+        source: Option<ObjectError>,
     },
     /// Every dead pack is gone.
     Done,
@@ -62,7 +62,7 @@ impl Repository {
                 // Records of the highest epoch are never removed.
                 Ok(None) if seen.as_ref() == Some(&(number, steps.clone())) => {
                     let (decided, key) = (true, epoch_key(number, EpochStep::Plan));
-                    EpochState::Unreadable { decided, key, why: "it is missing".into() }
+                    EpochState::Unreadable { decided, key, source: None }
                 }
                 Ok(None) => {
                     seen = Some((number, steps));
@@ -70,7 +70,7 @@ impl Repository {
                 }
                 Err(RepoError::Object { key, source }) => {
                     let decided = steps.contains(&EpochStep::Sweep);
-                    EpochState::Unreadable { decided, key, why: source.to_string() }
+                    EpochState::Unreadable { decided, key, source: Some(source) }
                 }
                 Err(error) => return Err(error),
             };

@@ -427,3 +427,29 @@ fn parity_is_added_to_what_is_there_and_to_what_comes() {
     prune(&repository, &PruneOptions::default(), &Silent::default()).unwrap();
     assert!(memory.stat(&stray).is_err());
 }
+
+#[test]
+fn what_was_sealed_with_keys_of_later_is_no_damage() {
+    let (memory, repo, _) = filled(0);
+    // Somebody else rotates the keys and backs up while this program has the old ones.
+    let (other, _cache) = fresh(&repo);
+    let later = Arc::new(other.rotate().unwrap().repository);
+    let tree = files(3, 4, 9_000);
+    let id = commit_tree(&later, &tree).unwrap().id;
+    let before = memory.snapshot();
+    let options = RepairOptions { drop_lost: true, ..READ };
+    let result = plan(&repo.repository, &options, &Silent::default()).and_then(|plan| {
+        repair(&repo.repository, &plan, &options, &mut |_| (), &Silent::default())
+    });
+    assert!(result.is_err(), "{result:?}");
+    assert!(memory.snapshot() == before, "nothing is thrown away that is only not understood");
+    let error = prune(&repo.repository, &PruneOptions::default(), &Silent::default());
+    assert!(error.is_err());
+    assert!(later.counted().unwrap().contains(&id));
+    let report = check(
+        &later,
+        &CheckOptions { read_data: ReadData::All, ..CheckOptions::default() },
+        &Silent::default(),
+    );
+    assert!(report.unwrap().is_whole());
+}

@@ -32,7 +32,8 @@ pub(super) fn check_pack(
     let known = stock.row(place)?;
     let mut damage = Vec::new();
     let mut found = |error: Option<&PackError>, why: String, frame| {
-        damage.push(PackDamage { why, frame, outage: error.is_some_and(is_outage) });
+        let outage = error.is_some_and(|error| is_outage(error) || error.is_unknown());
+        damage.push(PackDamage { why, frame, outage });
     };
     let info = match read_trailer(repository.storage(), repository.sealer(), &known.id) {
         Ok(info) if agrees(&known, &info) => Some(info),

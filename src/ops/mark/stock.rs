@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::super::OpsError;
+use super::super::{OpsError, is_outage};
 use super::Marks;
 use crate::format::FormatError;
 use crate::format::damage::Damage;
@@ -15,7 +15,6 @@ use crate::index::{Chunk, FrameRow, Index, IndexError, PackRow, Refreshed};
 use crate::pack::{PackError, read_trailer};
 use crate::progress::Silent;
 use crate::repo::{RepoError, Repository};
-use crate::storage::ErrorKind;
 
 /// A frame: the place of its pack in `Stock::packs`, and its number there.
 pub type Place = (u32, u16);
@@ -234,6 +233,18 @@ impl Stock {
         pack.is_some_and(|pack| pack.listed) && !self.broken.contains(&place)
     }
 
+    /// Fails if something is only not understood here, so that nothing is removed for that: it may
+    /// be sealed with keys, or written in a format, of later than this program.
+    pub fn require_known(&mut self) -> Result<(), OpsError> {
+        if let Some(at) = self.damaged.iter().position(|(_, error)| error.is_unknown()) {
+            return Err(self.damaged.swap_remove(at).1.into());
+        }
+        match self.silent.iter().position(|(.., error)| error.is_unknown()) {
+            None => Ok(()),
+            Some(at) => Err(RepoError::from(self.silent.swap_remove(at).2).into()),
+        }
+    }
+
     /// Takes over what was seen when these packs were read: their frames that do not open count
     /// as not there, and the others as there, whatever was found earlier.
     /// Says whether that is news.
@@ -386,14 +397,4 @@ fn learn(
         }
     }
     Ok((unnamed, silent))
-}
-
-/// Whether the storage failed, which says nothing about what lies there.
-pub(in crate::ops) fn is_outage(error: &PackError) -> bool {
-    match error {
-        PackError::Storage(error) => {
-            !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Corrupt)
-        }
-        _ => false,
-    }
 }

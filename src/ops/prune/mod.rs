@@ -22,7 +22,7 @@ use crate::format::epoch::Plan;
 use crate::format::session::Session;
 use crate::id::SnapshotId;
 use crate::progress::{Problem, Progress};
-use crate::repo::{EpochState, RESERVE_LEN, Repository};
+use crate::repo::{EpochState, RESERVE_LEN, RepoError, Repository};
 use plan::Trust;
 
 /// How much may be left that nobody needs.
@@ -240,7 +240,12 @@ fn work(
                 }
                 rescue::decide(repository, number, &condemned, progress, report)?;
             }
-            EpochState::Unreadable { decided, key, why } => {
+            EpochState::Unreadable { key, source: Some(source), .. } if source.is_unknown() => {
+                return Err(RepoError::Object { key, source }.into());
+            }
+            EpochState::Unreadable { decided, key, source } => {
+                let why =
+                    source.map_or_else(|| "it is missing".into(), |source| source.to_string());
                 progress.problem(&Problem::damage(key, why));
                 if !decided {
                     closing::rescue_all(repository, number)?;

@@ -79,6 +79,7 @@ pub(super) fn draft(
     // so these are not marked; P7 looks at them.
     let roots = roots(repository, repository.counted()?)?;
     let mut stock = Stock::take(repository)?;
+    stock.require_known()?;
     // What a damaged segment said is known from the trailers of the packs that are there.
     for (id, error) in &stock.damaged {
         progress.problem(&Problem::damage(segment_key(id), error));

@@ -29,6 +29,7 @@ pub(super) fn read(repository: &Repository) -> Result<Segments, OpsError> {
             Ok(packs) => segments.named.extend(packs.iter().map(|pack| pack.id)),
             Err(IndexError::Storage(error)) if error.is_not_found() => {}
             Err(error @ IndexError::Storage(_)) => return Err(error.into()),
+            Err(error) if error.is_unknown() => return Err(error.into()),
             Err(error) => segments.damaged.push((id, error.to_string())),
         }
     }

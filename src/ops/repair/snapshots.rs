@@ -26,7 +26,9 @@ pub(super) fn unreadable(repository: &Repository) -> Result<Vec<(SnapshotId, Str
     for id in repository.counted()? {
         match repository.read_snapshot(&id) {
             Ok(_) => {}
-            Err(RepoError::Object { source, .. }) => found.push((id, source.to_string())),
+            Err(RepoError::Object { source, .. }) if !source.is_unknown() => {
+                found.push((id, source.to_string()));
+            }
             Err(error) => return Err(error.into()),
         }
     }
