@@ -13,7 +13,7 @@ use super::prompt;
 use super::secrets;
 use crate::crypto::{PasswordCost, RecoveryCode, Secret};
 use crate::format::config;
-use crate::repo::{CreateOptions, NewSlot, Repository};
+use crate::repo::{CreateOptions, Repository};
 use crate::storage::{LocalStorage, Storage};
 
 /// What is to be made.
@@ -34,7 +34,7 @@ pub struct Created {
     pub repository: Arc<Repository>,
     /// The key file that opens it, and whether it was made now.
     key_file: Option<(PathBuf, bool)>,
-    has_password: bool,
+    password: Option<PasswordCost>,
     recovery: Option<Zeroizing<String>>,
 }
 
@@ -44,11 +44,6 @@ pub fn create(context: &Context, creation: &Creation) -> Result<Created> {
     let storage = LocalStorage::create(path)
         .map_err(|error| Failure::file("make the repository at", path, &error.source))?;
     require_no_repository(context, &storage)?;
-    let slot = |secret, label: &str| NewSlot {
-        secret,
-        cost: PasswordCost::DEFAULT,
-        label: label.to_owned(),
-    };
     let mut slots = Vec::new();
     let password = match creation.ask_password {
         true => Some(prompt::ask_new()?),
@@ -61,19 +56,21 @@ pub fn create(context: &Context, creation: &Creation) -> Result<Created> {
     let mut key_file = None;
     if let Some(path) = key_path {
         let (key, is_new) = secrets::read_or_make_key_file(&path, &*context.world)?;
-        slots.push(slot(Secret::KeyFile(key), "key file"));
+        slots.push(secrets::new_slot(Secret::KeyFile(key), "key file"));
         key_file = Some((path, is_new));
     }
-    let has_password = password.is_some();
+    let mut cost = None;
     if let Some(password) = password {
         secrets::advice(&password).iter().for_each(|advice| context.output.warn(advice));
-        slots.push(slot(Secret::Password(password), "password"));
+        let slot = secrets::new_slot(Secret::Password(password), "password");
+        cost = Some(slot.cost);
+        slots.push(slot);
     }
     let mut recovery = None;
     if !context.output.json() && std::io::stderr().is_terminal() {
         let code = RecoveryCode::generate(&*context.world);
         recovery = Some(code.to_text());
-        slots.push(slot(Secret::Recovery(code), "recovery code"));
+        slots.push(secrets::new_slot(Secret::Recovery(code), "recovery code"));
     }
     let repository = Repository::create(
         context.throttled(Arc::new(storage)),
@@ -84,7 +81,7 @@ pub fn create(context: &Context, creation: &Creation) -> Result<Created> {
         creation.relative.as_deref(),
     )?;
     repository.keep_reserve()?;
-    Ok(Created { repository: Arc::new(repository), key_file, has_password, recovery })
+    Ok(Created { repository: Arc::new(repository), key_file, password: cost, recovery })
 }
 
 fn require_no_repository(context: &Context, storage: &dyn Storage) -> Result<()> {
@@ -115,10 +112,10 @@ impl Created {
                 output.warn(&format!("{path_shown} can be read by others; run `chmod 600` on it"));
             }
         }
-        if self.has_password {
-            output.say("it opens with the password");
+        if let Some(cost) = self.password {
+            output.say(&format!("it opens with the password; {}", secrets::show_cost(cost)));
         }
-        if self.key_file.is_some() && !self.has_password {
+        if self.key_file.is_some() && self.password.is_none() {
             let or_code = if self.recovery.is_some() { " or the code below" } else { "" };
             output.say(&format!(
                 "to restore, both are needed, the repository and the key file{or_code}: keep a copy \
@@ -150,7 +147,7 @@ impl Created {
             location: text(&context.location.path),
             key_file: self.key_file.as_ref().map(|(path, _)| text(path)),
             key_file_is_new: self.key_file.as_ref().is_some_and(|(_, is_new)| *is_new),
-            has_password: self.has_password,
+            has_password: self.password.is_some(),
         }
     }
 }

@@ -12,10 +12,10 @@ use super::prompt;
 use super::prune;
 use super::secrets;
 use crate::calendar;
-use crate::crypto::{PasswordCost, RecoveryCode, Secret};
+use crate::crypto::{RecoveryCode, Secret};
 use crate::format::slot::SlotKind;
 use crate::id::{SlotId, by_prefix};
-use crate::repo::{NewSlot, RepoError, Repository, Rotation, SlotRecord};
+use crate::repo::{RepoError, Repository, Rotation, SlotRecord};
 use crate::text;
 
 /// List, add and remove what opens the repository, and change its keys
@@ -245,8 +245,7 @@ fn add(args: &AddArgs, context: &Context, repository: &Repository) -> Result<()>
         }
         None => new_password(context, args.new_password_file.as_deref())?,
     };
-    let label = args.label.clone();
-    let id = repository.add_slot(&NewSlot { secret, cost: PasswordCost::DEFAULT, label })?;
+    let id = repository.add_slot(&secrets::new_slot(secret, &args.label))?;
     output.say(&format!("added slot {}", id.short()));
     told(context, "added", &id, None)
 }
@@ -272,9 +271,8 @@ fn passwd(args: &PasswdArgs, context: &Context, repository: &Repository) -> Resu
             .hint("add one with `holdall key add`"));
     };
     let secret = new_password(context, args.new_password_file.as_deref())?;
-    let label = old.about.label.clone();
     // The new one is stored before the old one goes.
-    let id = repository.add_slot(&NewSlot { secret, cost: PasswordCost::DEFAULT, label })?;
+    let id = repository.add_slot(&secrets::new_slot(secret, &old.about.label))?;
     repository.remove_slot(&old.id)?;
     context.output.say(&format!(
         "slot {} with the new password replaces slot {}; {}",
@@ -289,8 +287,7 @@ fn recovery(label: &str, context: &Context, repository: &Repository) -> Result<(
     let code = RecoveryCode::generate(&*context.world);
     let shown = code.to_text();
     let secret = Secret::Recovery(code);
-    let label = label.to_owned();
-    let id = repository.add_slot(&NewSlot { secret, cost: PasswordCost::DEFAULT, label })?;
+    let id = repository.add_slot(&secrets::new_slot(secret, label))?;
     context.output.say(&format!(
         "slot {} opens with this recovery code; write it down, it is not shown again:",
         id.short()

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -16,7 +17,8 @@ use super::config::SettingsFile;
 use super::context::path;
 use super::error::{Exit, Failure, Result, said};
 use super::places::{Places, variable, write_private};
-use crate::crypto::{CryptoError, KeyFile, RecoveryCode, Secret};
+use crate::crypto::{CryptoError, KeyFile, PasswordCost, RecoveryCode, Secret};
+use crate::repo::NewSlot;
 use crate::text;
 use crate::world::World;
 
@@ -27,6 +29,24 @@ pub const PASSWORD_VARIABLE: &str = "HOLDALL_PASSWORD";
 const PASSWORD_LEN_MAX: u64 = 64 << 10;
 /// A shorter password is warned of.
 const PASSWORD_LEN_ADVISED: usize = 12;
+
+/// What opening with a new password shall take here.
+const PASSWORD_TIME: Duration = Duration::from_millis(250);
+
+/// A slot that this secret will open; guessing costs what this machine can bear.
+pub fn new_slot(secret: Secret, label: &str) -> NewSlot {
+    let cost = match &secret {
+        Secret::Password(_) => PasswordCost::measured(PASSWORD_TIME),
+        Secret::KeyFile(_) | Secret::Recovery(_) => PasswordCost::DEFAULT,
+    };
+    NewSlot { secret, cost, label: label.to_owned() }
+}
+
+/// What a try costs, for people.
+pub fn show_cost(cost: PasswordCost) -> String {
+    let (mib, passes) = (cost.memory_kib >> 10, cost.passes);
+    format!("each try costs {mib} MiB and {passes} passes of argon2id")
+}
 
 /// Where to look.
 #[derive(Debug, Clone, Default)]

@@ -1,6 +1,7 @@
 //! What opens a key slot: a password, a key file, a recovery code.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -9,6 +10,9 @@ use super::seal::{open_with, public_key, seal_to};
 use super::{CryptoError, Key, KeyRing, NONCE_LEN, TAG_LEN, open_in_place, seal_in_place};
 use crate::limits;
 use crate::world::{World, random};
+
+/// However fast the machine: others, which are slower, open the repository too.
+const MEASURED_PASSES_MAX: u32 = 12;
 
 /// Cost parameters of argon2id, as a slot stores them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +26,26 @@ pub struct PasswordCost {
 }
 
 impl PasswordCost {
-    /// 64 MiB, three passes, as RFC 9106 recommends where memory is short: about a quarter of a
-    /// second on the machines of 2026.
+    /// 64 MiB, three passes, as RFC 9106 recommends where memory is short: the least that a
+    /// password gets.
     pub const DEFAULT: Self = Self { memory_kib: 64 << 10, passes: 3, lanes: 1 };
     /// The least that is accepted, for tests that are not about passwords.
     pub const LOWEST: Self =
         Self { memory_kib: limits::ARGON2_MEMORY_KIB_MIN, passes: 1, lanes: 1 };
+
+    /// As many passes as this machine makes in `target`, from the default's on. A machine that is
+    /// busy while it is asked gets fewer, never less than the default.
+    pub fn measured(target: Duration) -> Self {
+        let one = Self { passes: 1, ..Self::DEFAULT };
+        let password = Secret::Password(Zeroizing::new(String::new()));
+        let start = Instant::now();
+        if SlotKey::derive(&password, &[0; 32], Some(one)).is_err() {
+            return Self::DEFAULT;
+        }
+        let passes = target.as_secs_f64() / start.elapsed().as_secs_f64().max(1e-3);
+        let passes = (passes.round() as u32).clamp(Self::DEFAULT.passes, MEASURED_PASSES_MAX);
+        Self { passes, ..Self::DEFAULT }
+    }
 
     /// Whether a slot may ask for this. The lower bound keeps a store from making guessing
     /// cheap, the upper one from making opening impossible.
@@ -352,6 +370,14 @@ mod tests {
         assert_eq!(open_from_slot(&slot, &sealed(&theirs), b"head").err(), Some(CryptoError::Pin));
         let none = seal_to_slot(&RealWorld, &public, b"head", &[]);
         assert!(open_from_slot(&slot, &none, b"head").is_err());
+    }
+
+    #[test]
+    fn a_measured_cost_is_never_below_the_usual_one() {
+        let none = PasswordCost::measured(Duration::ZERO);
+        assert_eq!(none, PasswordCost::DEFAULT);
+        let much = PasswordCost::measured(Duration::from_secs(3600));
+        assert_eq!(much, PasswordCost { passes: MEASURED_PASSES_MAX, ..PasswordCost::DEFAULT });
     }
 
     #[test]
