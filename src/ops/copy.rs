@@ -12,13 +12,13 @@ mod twin;
 
 use std::sync::Arc;
 
-use super::OpsError;
 use super::content::ContentReader;
+use super::{OpsError, in_sessions, or_abort};
 use crate::format::session::Purpose;
 use crate::format::snapshot::{Outcome, Snapshot, Statistics};
 use crate::id::SnapshotId;
 use crate::progress::{Counter, Progress};
-use crate::repo::{RepoError, Repository, Session, SnapshotRecord};
+use crate::repo::{Repository, Session, SnapshotRecord};
 use crate::tree::TreeReader;
 use tree::TreeCopy;
 
@@ -45,9 +45,6 @@ pub struct CopyReport {
     /// Files and directories of which something is damaged in the source.
     pub problem_count: u64,
 }
-
-/// A session that a prune did not wait for is begun again so often.
-const SESSIONS_TRIED: usize = 4;
 
 /// Copies snapshots, oldest first. One of which something is damaged becomes a partial snapshot
 /// that says what it lacks.
@@ -149,18 +146,9 @@ impl Copying<'_> {
         parent: Option<SnapshotId>,
         report: &mut CopyReport,
     ) -> Result<SnapshotRecord, OpsError> {
-        let mut replaces = None;
-        for tried in 1.. {
-            match self.attempt(record, pair, parent, replaces, report) {
-                Err(OpsError::Repo(RepoError::Fenced(id))) if tried < SESSIONS_TRIED => {
-                    let note = "a prune elsewhere went on without this copy; it begins again";
-                    self.progress.note(note);
-                    replaces = Some(id);
-                }
-                result => return result,
-            }
-        }
-        unreachable!("the last attempt returns")
+        in_sessions(None, self.progress, |replaces| {
+            self.attempt(record, pair, parent, replaces, report)
+        })
     }
 
     fn attempt(
@@ -179,14 +167,8 @@ impl Copying<'_> {
             _ => None,
         };
         let tree = TreeCopy::new(&self.reader, &self.copies, &mut session, self.progress);
-        let copied = match tree.run(&record.snapshot, pair) {
-            Ok(copied) => copied,
-            Err(error) => {
-                // What was stored stays usable for the next run; the error is what counts here.
-                let _ = session.abort();
-                return Err(error);
-            }
-        };
+        let copied = tree.run(&record.snapshot, pair);
+        let (session, copied) = or_abort(session, copied)?;
         let source = &record.snapshot;
         let mut snapshot = Snapshot {
             root: copied.root,

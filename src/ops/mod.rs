@@ -26,10 +26,11 @@ pub mod stats;
 pub mod tag;
 pub mod walk;
 
+use crate::id::SnapshotId;
 use crate::index::IndexError;
 use crate::pack::PackError;
-use crate::progress::Problem;
-use crate::repo::RepoError;
+use crate::progress::{Problem, Progress};
+use crate::repo::{RepoError, Session};
 use crate::storage::{ErrorKind, StorageError};
 use crate::target::TargetError;
 use crate::tree::TreeError;
@@ -132,6 +133,43 @@ impl From<IndexError> for OpsError {
 impl From<StorageError> for OpsError {
     fn from(error: StorageError) -> Self {
         Self::Repo(error.into())
+    }
+}
+
+/// A segment that is written anew gets no more chunks than this, some ten megabytes.
+const SEGMENT_CHUNKS_MAX: usize = 262_144;
+
+/// A session that a prune did not wait for is begun again so often.
+const SESSIONS_TRIED: usize = 4;
+
+/// Writes a snapshot in as many sessions as that takes. `attempt` gets the name of the session that
+/// the next one replaces.
+fn in_sessions<T>(
+    mut replaces: Option<SnapshotId>,
+    progress: &dyn Progress,
+    mut attempt: impl FnMut(Option<SnapshotId>) -> Result<T, OpsError>,
+) -> Result<T, OpsError> {
+    for _ in 1..SESSIONS_TRIED {
+        match attempt(replaces) {
+            Err(OpsError::Repo(RepoError::Fenced(id))) => {
+                progress.note("a prune elsewhere went on without this snapshot; it begins again");
+                replaces = Some(id);
+            }
+            result => return result,
+        }
+    }
+    attempt(replaces)
+}
+
+/// Ends a session without a snapshot where the work in it failed. What was stored stays usable for
+/// the next run; the error is what counts.
+fn or_abort<T>(session: Session, done: Result<T, OpsError>) -> Result<(Session, T), OpsError> {
+    match done {
+        Ok(done) => Ok((session, done)),
+        Err(error) => {
+            let _ = session.abort();
+            Err(error)
+        }
     }
 }
 

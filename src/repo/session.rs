@@ -57,7 +57,9 @@ impl Session {
         let id = record(repository, purpose)?; // W1
         let (epoch, avoided, marked) = avoided(repository)?; // W2
         let found = condition::find(repository, &avoided)?; // W3
-        let (mending, reusable) = (found.is_damaged, found.reusable);
+        // Nor are trees adopted while an epoch cannot be read.
+        let mending = found.is_damaged || matches!(avoided, Avoided::All);
+        let reusable = found.reusable;
         let config = repository.config();
         let sealer = FrameSealer::new(repository.world(), repository.keys(), config.family)?;
         let pipeline = Pipeline::start(Settings {

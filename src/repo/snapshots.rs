@@ -235,7 +235,12 @@ impl Repository {
     /// Forgets snapshots (F1): first the record of it, then each session record, which is the
     /// moment of forgetting, then what is left of it. May be repeated by anyone.
     pub fn forget(&self, records: &[SnapshotRecord]) -> Result<(), RepoError> {
-        let places = records.iter().map(|r| (r.id, r.snapshot.client, r.snapshot.number));
+        // What it replaces is void, and soon nobody else would say so.
+        let places = records.iter().flat_map(|record| {
+            let Snapshot { client, number, replaces, .. } = &record.snapshot;
+            let names = [Some(record.id), *replaces].into_iter().flatten();
+            names.map(|id| (id, *client, *number))
+        });
         self.record_forgotten(&places.collect::<Vec<_>>())?;
         let ids: BTreeSet<SnapshotId> = records.iter().map(|record| record.id).collect();
         for id in &ids {
@@ -284,26 +289,41 @@ impl Repository {
         Ok(records)
     }
 
-    /// Snapshots that do not count although nobody is known to have forgotten them: their session
-    /// record was lost, or a prune did not wait for them.
-    pub fn unexplained(&self) -> Result<BTreeSet<SnapshotId>, RepoError> {
+    /// Snapshots that do not count (P11): those that are known to be void, and those of which
+    /// nothing says so. The latter may have lost their session record, so they are kept.
+    pub fn void_and_unexplained(
+        &self,
+    ) -> Result<(BTreeSet<SnapshotId>, BTreeSet<SnapshotId>), RepoError> {
         let mut left = self.list_snapshot_objects()?;
         let counted = self.counted()?;
         left.retain(|id| !counted.contains(id));
+        let mut void = BTreeSet::new();
         if left.is_empty() {
-            return Ok(left);
+            return Ok((void, left));
         }
         // What a damaged record says is not known, so it explains nothing.
         for forgotten in self.forgotten(&Silent::default())? {
-            forgotten.snapshots.iter().for_each(|(id, ..)| _ = left.remove(id));
+            void.extend(
+                forgotten.snapshots.iter().map(|(id, ..)| *id).filter(|id| left.remove(id)),
+            );
         }
-        for id in &counted {
-            if let Ok(Some((Snapshot { replaces: Some(replaced), .. }, _))) = self.read_snapshot(id)
+        // Whoever replaces a void one may be void, too, and replaced by one that counts.
+        let mut known: Vec<SnapshotId> = counted.into_iter().collect();
+        while let Some(id) = known.pop() {
+            if let Ok(Some((Snapshot { replaces: Some(replaced), .. }, _))) =
+                self.read_snapshot(&id)
+                && left.remove(&replaced)
             {
-                left.remove(&replaced);
+                void.insert(replaced);
+                known.push(replaced);
             }
         }
-        Ok(left)
+        Ok((void, left))
+    }
+
+    /// Snapshots that do not count although nothing says that they are void.
+    pub fn unexplained(&self) -> Result<BTreeSet<SnapshotId>, RepoError> {
+        Ok(self.void_and_unexplained()?.1)
     }
 
     /// Removes what is left of snapshots that do not count: the notes on them, then themselves,

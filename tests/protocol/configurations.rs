@@ -1,8 +1,11 @@
 //! The worlds that are searched. Each is small, and each is made for some of the rules.
 
 use crate::model::{Cache, NOTHING, Protocol, WRITER, WriterSetting};
+use crate::rules::prune::Order;
 use crate::set::Set;
 use crate::state::*;
+
+const BOTH_ORDERS: &[Order] = &[Order::OldFirst, Order::NewFirst];
 
 /// A writer reuses the packs of a snapshot that is forgotten meanwhile.
 pub const REUSE: Protocol = Protocol { writers: &[WRITER], forget: Set::of(&[0, 2]), ..NOTHING };
@@ -28,7 +31,7 @@ pub const COPIES: Protocol = Protocol {
     snapshots: &[CHUNK_A],
     writers: &[WriterSetting { needs: CHUNK_A, ..WRITER }],
     prunes: 2,
-    both_orders: true,
+    orders: BOTH_ORDERS,
     ..NOTHING
 };
 
@@ -133,14 +136,33 @@ pub const READER: Protocol = Protocol {
     packs: &[B, B],
     snapshots: &[CHUNK_B],
     forget: Set::of(&[0]),
-    both_orders: true,
+    orders: BOTH_ORDERS,
     repack: true,
     prunes_die: true,
     reads: Some(0),
     ..NOTHING
 };
 
+/// The store loses the session record of a snapshot that nobody forgot.
+pub const LOST_RECORD: Protocol = Protocol { lost_records: 1, epochs: 1, ..REUSE };
+
+/// A record of an epoch becomes unreadable; of two copies one is dead, a slow segment names it again,
+/// and its deletion is slow.
+pub const UNREADABLE: Protocol = Protocol {
+    prunes: 1,
+    prunes_die: true,
+    orders: &[Order::NewFirst],
+    late_segments: Set::of(&[1]),
+    damages: 1,
+    forget: Set::of(&[0]),
+    ..COPIES
+};
+
+/// The same where everything that a writer may reuse is dead, and a prune still knows the records.
+pub const UNREADABLE_REUSE: Protocol =
+    Protocol { prunes: 2, damages: 1, forget: Set::of(&[0]), ..REUSE };
+
 /// The same world with two prunes, and with deaths and preferences of every kind.
 pub fn larger(protocol: Protocol) -> Protocol {
-    Protocol { prunes: 2, prunes_die: true, writers_die: true, both_orders: true, ..protocol }
+    Protocol { prunes: 2, prunes_die: true, writers_die: true, orders: BOTH_ORDERS, ..protocol }
 }

@@ -24,7 +24,7 @@
 //!
 //! # Where the model taught the protocol
 //!
-//! Three rules are stricter here than they were first written, each with a weakening of its own:
+//! These rules are stricter here than they were first written, most with a weakening of its own:
 //! * P2 (`P2UnfoundMarked`): a plan lists as marked only snapshots of which every need was found in
 //!   a listed pack. A snapshot that came after the listing of the packs, with a delta frame on an
 //!   older base, was marked without keeping that base, and P7 passes over what is marked.
@@ -33,8 +33,14 @@
 //! * W8 (`W8RecordFirst`): the fence mark is looked for first, then the record. A listing that is
 //!   not of one moment may show a record that is just deleted, and no longer the mark.
 //!
+//! * Unreadable epochs (`U…`): a snapshot that began under one is no more adopted than any other.
+//! * P11 (`P11LitterTaken`): a snapshot without session record goes only if something says that it is
+//!   void. With that, the order of the listings in P11 does not matter any more.
+//!
 //! # Not modelled
 //!
+//! * A sweep record that is lost without a trace while its plan opens: nothing tells that it was made,
+//!   so the epoch is decided again beside deletions that are under way. The rules do not cover it.
 //! * Listings that take time, but for P2 (packs, then the rest), P11 and W8. P7 reads at one moment.
 //! * A prune's own PUTs that land after it began again: the other prune, asleep, stands for them.
 //! * A second repack by the same prune, `parity/`, `notes/`, damaged packs, `check` and `repair`.

@@ -4,7 +4,7 @@ use stateright::{Model, Property};
 
 use crate::properties;
 use crate::rules::others::OtherAction;
-use crate::rules::prune::PruneAction;
+use crate::rules::prune::{Order, PruneAction};
 use crate::rules::writer::{WriterAction, WriterStep};
 use crate::rules::{Weakened, others, prune, writer};
 use crate::set::Set;
@@ -55,8 +55,8 @@ pub struct Protocol {
     pub prunes: usize,
     /// Whether a prune may die at any step and begin again at P1.
     pub prunes_die: bool,
-    /// Whether a mark may prefer new copies as well as old ones.
-    pub both_orders: bool,
+    /// Which copies a mark may give up first.
+    pub orders: &'static [Order],
     /// Whether a prune may repack.
     pub repack: bool,
     /// The highest epoch that is begun: at most three.
@@ -67,6 +67,10 @@ pub struct Protocol {
     pub late_segments: Set,
     /// How many answers to a writer's PUT may be lost.
     pub lost_answers: u8,
+    /// How many records of the highest epoch may become unreadable, or be lost while another is there.
+    pub damages: u8,
+    /// How many records of sessions that committed the store may lose.
+    pub lost_records: u8,
     /// The snapshot that a reader restores.
     pub reads: Option<usize>,
     /// The rule that is weakened.
@@ -83,12 +87,14 @@ pub const NOTHING: Protocol = Protocol {
     writers_die: false,
     prunes: 1,
     prunes_die: false,
-    both_orders: false,
+    orders: &[Order::OldFirst],
     repack: false,
     epochs: 2,
     forget: Set::EMPTY,
     late_segments: Set::EMPTY,
     lost_answers: 0,
+    damages: 0,
+    lost_records: 0,
     reads: None,
     weakened: None,
 };
@@ -141,6 +147,8 @@ impl Model for Protocol {
             facts: packs,
             late_segments: self.late_segments,
             lost_answers: self.lost_answers,
+            damages: self.damages,
+            lost_records: self.lost_records,
             reported: sessions,
             ..State::default()
         };

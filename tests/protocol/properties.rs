@@ -7,7 +7,7 @@ use crate::rules::others::ReaderStep;
 use crate::rules::prune::{self, Prune, PruneAction, PruneStep};
 use crate::rules::writer::{self, WriterStep};
 use crate::set::Set;
-use crate::state::{EPOCHS, State, readable};
+use crate::state::{EPOCHS, Epoch, State, readable};
 
 /// 1.
 pub const NOTHING_LOST: &str = "nothing lost";
@@ -37,8 +37,10 @@ pub fn all() -> Vec<Property<Protocol>> {
     ]
 }
 
+/// What counts, and what would if the store had not lost its session record.
 fn needed(protocol: &Protocol, state: &State) -> Set {
-    protocol.needs(state.counted(protocol))
+    let lost = state.record_lost - state.forgotten;
+    protocol.needs(state.counted(protocol) | lost)
 }
 
 /// 1: each need of each counted snapshot, bases included, has a copy in an existing pack.
@@ -52,9 +54,11 @@ fn findable(protocol: &Protocol, state: &State) -> bool {
     needed(protocol, state).within(readable(state.frames_in(protocol, packs)))
 }
 
-/// 3: what a writer reported and nobody forgot counts.
+/// 3: what a writer reported and nobody forgot counts, or would if the store had not lost its session
+/// record: it is still there.
 fn committed(protocol: &Protocol, state: &State) -> bool {
-    (state.reported - state.forgotten).within(state.counted(protocol))
+    let lost = state.record_lost & state.snapshots;
+    (state.reported - state.forgotten).within(state.counted(protocol) | lost)
 }
 
 /// 4: at most one epoch is open, and no step was taken that breaks the rest: a delete of a pack
@@ -62,8 +66,12 @@ fn committed(protocol: &Protocol, state: &State) -> bool {
 /// An epoch published below a higher number, by a prune that slept through its time, is void: it
 /// counts neither as open nor, if it is swept all the same, as a record that calls a pack dead.
 fn one_plan(_: &Protocol, state: &State) -> bool {
-    let open = state.epochs.iter().filter(|epoch| epoch.plan && !epoch.done && !epoch.void);
+    let open = state.epochs.iter().filter(|epoch| is_open(epoch));
     open.count() <= 1 && !state.broken
+}
+
+fn is_open(epoch: &Epoch) -> bool {
+    epoch.plan && !epoch.done && !epoch.void && !epoch.unreadable
 }
 
 /// 5: from a state without undecided session, one prune running alone (it finishes an open epoch and
@@ -72,17 +80,24 @@ fn swept(protocol: &Protocol, state: &State) -> bool {
     if !state.undecided().is_empty() {
         return true;
     }
+    let highest = state.epochs[state.highest_epoch()];
+    let unreadable = highest.unreadable && !highest.done;
+    // There are but two sessions for copies in the model.
+    if unreadable && prune::free_session(state).is_none() {
+        return true;
+    }
     let Some(after) = prune_alone(protocol, state) else { return false };
     let plans = after.highest_epoch() - state.highest_epoch();
     let chunks = |packs| readable(after.frames_in(protocol, packs));
-    let needs = needed(protocol, &after) & chunks(after.packs);
+    let roots = after.counted(protocol) | after.unexplained(protocol);
+    let needs = protocol.needs(roots) & chunks(after.packs);
     let spare = after.packs.filter(|pack| needs.within(chunks(after.packs - Set::of(&[pack]))));
-    plans <= 1 && spare.is_empty()
+    plans <= 1 + usize::from(unreadable) && spare.is_empty()
 }
 
 /// What a lone prune makes of the state; `None` if it comes to no end.
 fn prune_alone(protocol: &Protocol, state: &State) -> Option<State> {
-    const STEPS_MAX: usize = 80;
+    const STEPS_MAX: usize = 120;
     let alone = Protocol { prunes: 1, prunes_die: false, repack: false, ..*protocol };
     let mut state = State { prunes: [Prune::default(); 2], ..state.clone() };
     for _ in 0..STEPS_MAX {

@@ -52,4 +52,7 @@ sound! {
     late_segment: LATE_SEGMENT;
     repack: REPACK;
     reader: READER;
+    lost_record: LOST_RECORD;
+    unreadable: UNREADABLE;
+    unreadable_reuse: UNREADABLE_REUSE;
 }

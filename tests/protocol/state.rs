@@ -80,6 +80,9 @@ pub struct Epoch {
     pub dead: Set,
     /// Whether `done` exists.
     pub done: bool,
+    /// A record of it does not open, or is lost: who reads it now cannot tell what it condemns.
+    /// What it said stands in the other fields, for those who have read it before.
+    pub unreadable: bool,
     /// Seen by the properties only: published when a higher number was there already.
     pub void: bool,
 }
@@ -119,6 +122,12 @@ pub struct State {
     pub late_deletes: Set,
     /// How many answers may still be lost.
     pub lost_answers: u8,
+    /// How many records of epochs may still become unreadable.
+    pub damages: u8,
+    /// How many session records the store may still lose.
+    pub lost_records: u8,
+    /// Sessions that their writer saw lost: its next snapshot says that it replaces them.
+    pub replaced: Set,
     /// The writers.
     pub writers: [Writer; 2],
     /// The prunes.
@@ -127,8 +136,10 @@ pub struct State {
     pub reader: Reader,
     /// Seen by the properties only: snapshots that a writer reported as saved.
     pub reported: Set,
-    /// Seen by the properties only: snapshots that somebody forgot.
+    /// Snapshots that somebody forgot, which a record says.
     pub forgotten: Set,
+    /// Seen by the properties only: sessions whose record the store lost.
+    pub record_lost: Set,
     /// Seen by the properties only: sessions older than the plan of the highest epoch.
     pub older: Set,
     /// Seen by the properties only: packs that a sweep record of the then highest epoch called dead.
@@ -152,6 +163,16 @@ impl State {
     /// Sessions that have neither committed nor been given up.
     pub fn undecided(&self) -> Set {
         self.sessions - self.snapshots
+    }
+
+    /// Snapshots without a session record of which nothing says that they are void: neither a record
+    /// of forgetting nor a snapshot that counts and replaces them.
+    pub fn unexplained(&self, protocol: &Protocol) -> Set {
+        let counted = self.snapshots & self.sessions;
+        let next = |session: usize| counted.has(session + 1);
+        let replaced = self.replaced.filter(|session| session % 2 == 0 && next(session));
+        let void = self.snapshots - self.sessions - self.forgotten - replaced;
+        if protocol.weak(Weakened::P11LitterTaken) { Set::EMPTY } else { void }
     }
 
     /// The highest epoch that has a plan; 0 when there is none.

@@ -71,7 +71,13 @@ weakened! {
     p7_own_list: P7OwnList, NOTHING_LOST, TWO_PRUNES;
     p8_deleted_first: P8DeletedFirst, FINDABLE, SEGMENTS;
     p10_closed_early: P10ClosedEarly, NOTHING_LOST, LATE_SEGMENT;
-    p11_sessions_first: P11SessionsFirst, COMMITTED, REUSE;
+    p11_litter_taken: P11LitterTaken, COMMITTED, LOST_RECORD;
+    p2_litter_ignored: P2LitterIgnored, NOTHING_LOST, LOST_RECORD;
+    u_relied_on: UReliedOn, NOTHING_LOST, UNREADABLE_REUSE;
+    u_ended_at_once: UEndedAtOnce, NOTHING_LOST, UNREADABLE_REUSE;
+    u_not_decided: UNotDecided, NOTHING_LOST, UNREADABLE;
+    u_all_trusted: UAllTrusted, NOTHING_LOST, UNREADABLE;
+    u_not_all_condemned: UNotAllCondemned, NOTHING_LOST, UNREADABLE;
     p11_tombstone_only: P11TombstoneOnly, NOTHING_LOST, REUSE;
     f2_counted_alone: F2CountedAlone, NOTHING_LOST, LOST_ANSWER_REUSE;
     r1_not_read_again: R1NotReadAgain, READER_ENDS, READER;

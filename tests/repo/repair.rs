@@ -7,7 +7,7 @@ use holdall::format::session::session_key;
 use holdall::format::snapshot::{Outcome, snapshot_key};
 use holdall::ops::check::{CheckOptions, ReadData, check};
 use holdall::ops::copy::{CopyOptions, copy};
-use holdall::ops::prune::{PruneOptions, prune};
+use holdall::ops::prune::{Limit, PruneOptions, prune};
 use holdall::ops::repair::{
     DamagedPack, How, Mirror, RepairOptions, RepairPlan, RepairReport, Source, plan, repair,
 };
@@ -380,6 +380,33 @@ fn a_snapshot_that_lost_its_session_counts_again() {
     repository.forget(std::slice::from_ref(again)).unwrap();
     memory.put(&snapshot_key(&id), &[&object]).unwrap();
     assert!(planned(&repository, &known).uncounted.is_empty());
+}
+
+#[test]
+fn a_snapshot_that_lost_its_session_outlives_a_prune() {
+    let (memory, repo, mut expected) = filled(0);
+    // All that only the second one needs would go.
+    let (record, tree) = expected.remove(1);
+    memory.delete(&session_key(&record.id)).unwrap();
+    let (repository, _cache) = fresh(&repo);
+    let all = PruneOptions { max_unused: Limit::Bytes(0), ..PruneOptions::default() };
+    (0..2).for_each(|_| _ = prune(&repository, &all, &Silent::default()).unwrap());
+    let report = run(&repository, &READ);
+    let How::Committed(id) = report.mends[0].how else { panic!("{report:?}") };
+    let records = repository.snapshots(&Silent::default()).unwrap();
+    expected.push((records.into_iter().find(|record| record.id == id).unwrap(), tree));
+    assert_mended(&repo, &report, &expected);
+    assert!(memory.stat(&snapshot_key(&record.id)).is_err());
+    // What was forgotten or replaced goes, and so does what only it needed.
+    let objects = keys(&memory, "packs/").len();
+    let gone = expected.pop().unwrap().0;
+    let object = memory.get(&snapshot_key(&id), 1 << 20).unwrap();
+    repository.forget(&[gone]).unwrap();
+    memory.put(&snapshot_key(&id), &[&object]).unwrap();
+    prune(&repository, &all, &Silent::default()).unwrap();
+    assert!(memory.stat(&snapshot_key(&id)).is_err());
+    assert!(keys(&memory, "packs/").len() < objects);
+    assert_mended(&repo, &report, &expected);
 }
 
 #[test]

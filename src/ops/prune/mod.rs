@@ -196,8 +196,8 @@ pub fn prune(
     }
     for id in repository.unexplained()? {
         progress.note(&format!(
-            "snapshot {} goes: its session record is missing, so it does not count, and nobody \
-             is known to have forgotten it",
+            "snapshot {} does not count: its session record is missing, and nobody is known to have \
+             forgotten it; `holdall repair` commits it again",
             id.short()
         ));
     }

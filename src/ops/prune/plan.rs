@@ -8,7 +8,7 @@ use super::super::mark::{Loss, Marks, Stock, Visitor, mark};
 use super::super::{OpsError, is_outage};
 use super::repack::{self, Outcome};
 use super::usage::Usage;
-use super::{Figures, PruneOptions, PruneReport, closing, fence, sweep};
+use super::{Figures, PruneOptions, PruneReport, closing, fence, rescue, sweep};
 use crate::format::epoch::{EpochStep, Plan};
 use crate::format::frame::{ChunkKind, HEADER_LEN};
 use crate::format::session::SessionObject;
@@ -100,6 +100,8 @@ pub(super) fn draft(
     let mut losses = Losses::default();
     mark(repository, &stock, &roots, &mut marks, &mut losses, progress)?;
     losses.refuse()?;
+    let unexplained = rescue::unexplained_roots(repository)?;
+    mark(repository, &stock, &unexplained, &mut marks, &mut rescue::Passed, progress)?;
     if trust == Trust::Needed {
         closing::suspect(&mut stock, &marks, &spared)?;
     }
@@ -173,6 +175,12 @@ fn incomplete(what: String, why: impl std::fmt::Display, count: u64) -> OpsError
     OpsError::Incomplete { first: Box::new(Problem::damage(what, why)), count }
 }
 
+/// Whether it is the storage that failed.
+pub(super) fn is_outage_of(loss: &Loss<'_>) -> bool {
+    matches!(&loss.error, Some(TreeError::Repo(RepoError::Chunk { source: Some(source), .. }))
+        if is_outage(source))
+}
+
 /// What is lost of what snapshots need.
 #[derive(Default)]
 pub(super) struct Losses {
@@ -183,9 +191,7 @@ pub(super) struct Losses {
 impl Visitor for Losses {
     fn loss(&mut self, loss: Loss<'_>) -> Result<(), OpsError> {
         // A storage that refuses or fails says nothing about what lies there.
-        if let Some(TreeError::Repo(RepoError::Chunk { source: Some(source), .. })) = &loss.error
-            && is_outage(source)
-        {
+        if is_outage_of(&loss) {
             return loss.error.map_or(Ok(()), |error| Err(error.into()));
         }
         self.count += 1;

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::OpsError;
-use super::super::mark::{Marks, Place, Stock, mark};
+use super::super::mark::{Loss, Marks, Place, Stock, Visitor, mark};
 use super::PruneReport;
-use super::plan::{Losses, name, roots};
+use super::plan::{Losses, is_outage_of, name, roots};
 use crate::format::epoch::{EpochStep, Plan, Sweep};
+use crate::format::tree::Refs;
 use crate::id::{PackId, SnapshotId};
 use crate::progress::Progress;
-use crate::repo::Repository;
+use crate::repo::{RepoError, Repository};
 
 /// P7: rescues what snapshots need that the plan has not marked, and records it. If another
 /// prune's record is there, that one is obeyed: the caller reads what is stored.
@@ -59,7 +60,9 @@ fn rescued(
     let mut counted = repository.counted()?;
     counted.retain(|id| !marked.contains(id));
     let roots = roots(repository, counted)?;
-    if roots.is_empty() {
+    let mut unexplained = unexplained_roots(repository)?;
+    unexplained.retain(|(id, _)| !marked.contains(id));
+    if roots.is_empty() && unexplained.is_empty() {
         return Ok(Vec::new());
     }
     let stock = Stock::take(repository)?;
@@ -67,6 +70,7 @@ fn rescued(
     let mut losses = Losses::default();
     mark(repository, &stock, &roots, &mut marks, &mut losses, progress)?;
     losses.refuse()?;
+    mark(repository, &stock, &unexplained, &mut marks, &mut Passed, progress)?;
     let condemned: BTreeSet<PackId> = plan.condemned.iter().copied().collect();
     let mut staying = Staying {
         stays: stock.packs.iter().map(|p| p.listed && !condemned.contains(&p.id)).collect(),
@@ -84,6 +88,35 @@ fn rescued(
     let mut rescued: Vec<PackId> = rescued.iter().map(|pack| pack.id).collect();
     rescued.sort_unstable();
     Ok(rescued)
+}
+
+/// The trees of snapshots that may have lost their session record: a repair commits them again, so
+/// what they need stays as far as it is there.
+pub(super) fn unexplained_roots(
+    repository: &Repository,
+) -> Result<Vec<(SnapshotId, Refs)>, OpsError> {
+    let mut roots = Vec::new();
+    for id in repository.unexplained()? {
+        match repository.read_snapshot(&id) {
+            Ok(Some((snapshot, _))) => roots.push((id, snapshot.root)),
+            Ok(None) => {}
+            Err(RepoError::Object { source, .. }) if !source.is_unknown() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(roots)
+}
+
+/// Passes over what is lost, but for what the storage does not say.
+pub(super) struct Passed;
+
+impl Visitor for Passed {
+    fn loss(&mut self, loss: Loss<'_>) -> Result<(), OpsError> {
+        match is_outage_of(&loss) {
+            true => loss.error.map_or(Ok(()), |error| Err(error.into())),
+            false => Ok(()),
+        }
+    }
 }
 
 /// Which packs stay, by place in the stock.

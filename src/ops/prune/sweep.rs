@@ -1,11 +1,11 @@
 //! The sweep (P8 to P11): the index first, then the packs, then the end, then what lies about.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use super::super::OpsError;
 use super::super::room::is_full;
+use super::super::{OpsError, SEGMENT_CHUNKS_MAX};
 use super::PruneReport;
 use crate::format::damage::Damage;
 use crate::format::epoch::{EpochStep, Plan, Sweep, epoch_key};
@@ -21,8 +21,6 @@ use crate::storage::StorageError;
 
 /// A segment with fewer chunks is merged with others.
 const SMALL_SEGMENT_CHUNKS: usize = 8_192;
-/// A merged segment gets no more chunks than this, some ten megabytes.
-const SEGMENT_CHUNKS_MAX: usize = 262_144;
 /// So many objects are deleted at once: each deletion waits for the disk or the network.
 const DELETIONS_AT_ONCE: usize = 4;
 
@@ -219,13 +217,7 @@ pub(super) fn tidy(
             repository.storage().delete(&fence_key(id))?;
         }
     }
-    // `snapshots/` before `sessions/`: what is committed in between is not in the first listing.
-    let mut void: BTreeSet<SnapshotId> = repository.list_snapshot_objects()?;
-    for session in repository.list_sessions()? {
-        if let SessionObject::Record(id) = session {
-            void.remove(&id);
-        }
-    }
+    let (void, _) = repository.void_and_unexplained()?;
     if !void.is_empty() {
         repository.remove_uncounted(&void)?;
     }

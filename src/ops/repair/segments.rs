@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::super::{OpsError, is_outage};
+use super::super::{OpsError, SEGMENT_CHUNKS_MAX, is_outage};
 use super::{How, RepairPlan, Work, segment_key};
 use crate::format::pack::PackInfo;
 use crate::id::{PackId, SegmentId};
@@ -10,9 +10,6 @@ use crate::index::{IndexError, list_segments, read_segment, write_segment};
 use crate::limits;
 use crate::pack::read_trailer;
 use crate::repo::{RepoError, Repository};
-
-/// A segment gets no more chunks than this, some ten megabytes.
-const SEGMENT_CHUNKS_MAX: usize = 262_144;
 
 /// What all segments together say: the packs that they name, and those that do not open.
 pub(super) struct Segments {

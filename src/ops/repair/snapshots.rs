@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::OpsError;
 use super::super::content::ContentReader;
 use super::super::copy::tree::TreeCopy;
 use super::super::mark::Stock;
+use super::super::{OpsError, in_sessions, or_abort};
 use super::{How, RepairPlan, Work, find, snapshot_key};
 use crate::format::session::Purpose;
 use crate::format::snapshot::{Outcome, Snapshot, Statistics};
@@ -16,9 +16,6 @@ use crate::id::SnapshotId;
 use crate::progress::{Progress, Silent};
 use crate::repo::{RepoError, Repository, Session, SnapshotRecord};
 use crate::tree::TreeReader;
-
-/// A session that a prune did not wait for is begun again so often.
-const SESSIONS_TRIED: usize = 4;
 
 /// Snapshots that count and do not open.
 pub(super) fn unreadable(repository: &Repository) -> Result<Vec<(SnapshotId, String)>, OpsError> {
@@ -35,9 +32,8 @@ pub(super) fn unreadable(repository: &Repository) -> Result<Vec<(SnapshotId, Str
     Ok(found)
 }
 
-/// Snapshots that open and do not count: their session record is lost. Not those that somebody
-/// has forgotten, not those whose run has stored another one instead, and not those of which a
-/// prune has left nothing.
+/// Snapshots that open and do not count, though nothing says that they are void (P11): their session
+/// record is lost. Not those of which nothing is left.
 pub(super) fn uncounted(
     repository: &Repository,
     stock: &Stock,
@@ -47,14 +43,8 @@ pub(super) fn uncounted(
     if found.is_empty() {
         return Ok(found);
     }
-    let forgotten = repository.forgotten(&Silent::default())?;
-    let forgotten = forgotten.into_iter().flat_map(|record| record.snapshots);
-    let mut settled: BTreeSet<SnapshotId> = forgotten.map(|(id, ..)| id).collect();
-    for record in repository.snapshots(&Silent::default())? {
-        settled.extend(record.snapshot.replaces);
-    }
-    settled.extend(found.iter().filter_map(|record| record.snapshot.replaces));
-    found.retain(|record| !settled.contains(&record.id));
+    let unexplained = repository.unexplained()?;
+    found.retain(|record| unexplained.contains(&record.id));
     let mut with_root = Vec::new();
     for record in found {
         let chunks = record.snapshot.root.refs.iter().filter_map(|item| match item {
@@ -121,19 +111,12 @@ fn write(
     repository: &Arc<Repository>,
     record: &SnapshotRecord,
     original: Option<SnapshotId>,
-    mut replaces: Option<SnapshotId>,
+    replaces: Option<SnapshotId>,
     progress: &dyn Progress,
 ) -> Result<SnapshotId, OpsError> {
-    let mut tried = 1;
-    loop {
-        match attempt(repository, record, original, replaces, progress) {
-            Err(OpsError::Repo(RepoError::Fenced(id))) if tried < SESSIONS_TRIED => {
-                replaces = Some(id);
-                tried += 1;
-            }
-            result => return result,
-        }
-    }
+    in_sessions(replaces, progress, |replaces| {
+        attempt(repository, record, original, replaces, progress)
+    })
 }
 
 fn attempt(
@@ -146,14 +129,8 @@ fn attempt(
     let (reader, trees) = (ContentReader::new(repository), TreeReader::new(repository));
     let mut session = Session::begin(repository, Purpose::Rewrite, None)?;
     let tree = TreeCopy::new(&reader, &trees, &mut session, progress);
-    let copied = match tree.run(&record.snapshot, None) {
-        Ok(copied) => copied,
-        Err(error) => {
-            // What was stored stays usable for the next run; the error is what counts here.
-            let _ = session.abort();
-            return Err(error);
-        }
-    };
+    let copied = tree.run(&record.snapshot, None);
+    let (session, copied) = or_abort(session, copied)?;
     let old = &record.snapshot;
     let mut snapshot = Snapshot {
         root: copied.root,

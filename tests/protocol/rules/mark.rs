@@ -19,7 +19,8 @@ pub fn p2(protocol: &Protocol, state: &mut State, place: usize, order: Order) {
     let named = state.named(protocol);
     let candidates = prune.packs & named;
     let counted = state.counted(protocol);
-    let keep = least(protocol, state, Set::EMPTY, candidates, protocol.needs(counted), order);
+    let roots = counted | litter(protocol, state);
+    let keep = least(protocol, state, Set::EMPTY, candidates, protocol.needs(roots), order);
     let mut condemned = prune.packs - keep - packs_of(state.undecided());
     if protocol.weak(Weakened::P2UnnamedKept) {
         condemned = condemned & named;
@@ -33,6 +34,55 @@ pub fn p2(protocol: &Protocol, state: &mut State, place: usize, order: Order) {
     } else {
         Prune { step: PruneStep::Plan, packs: condemned, marked, ..prune }
     };
+}
+
+/// Snapshots that may have lost their session record: as far as their needs are there, they stay.
+fn litter(protocol: &Protocol, state: &State) -> Set {
+    let ignored = protocol.weak(Weakened::P2LitterIgnored);
+    if ignored { Set::EMPTY } else { state.unexplained(protocol) }
+}
+
+/// Unreadable epoch with a sweep record, steps 2 and 3: what is needed and lies nowhere else is not
+/// dead. Every other pack, but for those of undecided sessions, is suspect.
+pub fn suspects(protocol: &Protocol, state: &State, listed: Set) -> (Set, Set) {
+    let spared = packs_of(state.undecided());
+    if protocol.weak(Weakened::UAllTrusted) {
+        let keep = least(
+            protocol,
+            state,
+            Set::EMPTY,
+            listed & state.named(protocol),
+            protocol.needs(state.counted(protocol)),
+            Order::OldFirst,
+        );
+        return (listed - keep - spared, keep);
+    }
+    let needs = protocol.needs(state.counted(protocol) | litter(protocol, state));
+    let needs = needs & chunks(protocol, state, listed);
+    let is_only = |pack: usize| {
+        let others = listed - Set::of(&[pack]);
+        !needs.within(chunks(protocol, state, others))
+    };
+    let stays = listed.filter(|pack| is_only(pack) || spared.has(pack));
+    // The session that a pack is of may end without naming it.
+    (listed - stays, stays & state.named(protocol))
+}
+
+/// Step 3: the frames that are to be copied out of the suspect packs. `None`: one vanished.
+pub fn lacking(protocol: &Protocol, state: &State, suspects: Set, stays: Set) -> Option<Set> {
+    let needs = protocol.needs(state.counted(protocol) | litter(protocol, state));
+    let lacking = needs - chunks(protocol, state, stays);
+    let frames = state.frames_in(protocol, (suspects & state.packs) | stays);
+    let mut copies = Set::EMPTY;
+    if lacking.meets(CHUNK_B) && readable(frames).meets(CHUNK_B) {
+        copies |= if frames.meets(B) { B } else { A | B_ON_A };
+    }
+    if lacking.meets(CHUNK_A) && readable(frames).meets(CHUNK_A) && !copies.meets(A) {
+        copies |= if frames.meets(A) { A } else { A_AGAIN };
+    }
+    let counted = protocol.needs(state.counted(protocol));
+    let all = counted.within(readable(state.frames_in(protocol, stays)) | readable(copies));
+    all.then_some(copies)
 }
 
 /// The packs among `candidates` that must stay beside those of `certain` so that every chunk of
@@ -98,9 +148,11 @@ pub fn p3_session(protocol: &Protocol, state: &mut State, place: usize) {
 
 /// P3: copies and their segment are stored, before the plan that condemns the originals.
 pub fn p3_copy(protocol: &Protocol, state: &mut State, place: usize) {
-    let session = repack_session(place);
+    let Prune { closing, todo, .. } = state.prunes[place];
+    let session =
+        if closing { todo.iter().next().unwrap_or_default() } else { repack_session(place) };
     let needs = protocol.needs(state.prunes[place].marked);
-    if needs.within(readable(state.frames[session])) {
+    if !closing && needs.within(readable(state.frames[session])) {
         let originals = originals(protocol, state, &state.prunes[place]);
         state.prunes[place].packs |= originals;
     }
@@ -108,6 +160,7 @@ pub fn p3_copy(protocol: &Protocol, state: &mut State, place: usize) {
     state.packs |= pack;
     state.own_segments |= pack;
     state.facts |= pack;
+    state.prunes[place].todo = Set::EMPTY;
     state.prunes[place].step = PruneStep::Plan;
 }
 
@@ -119,7 +172,8 @@ pub fn p7_dead(protocol: &Protocol, state: &State, prune: &Prune) -> Set {
         return condemned;
     }
     let readable_packs = state.packs & state.named(protocol);
-    let needs = protocol.needs(state.counted(protocol) - prune.marked);
+    let roots = state.counted(protocol) | litter(protocol, state);
+    let needs = protocol.needs(roots - prune.marked);
     let rescued = least(
         protocol,
         state,

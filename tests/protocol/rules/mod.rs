@@ -65,10 +65,22 @@ pub enum Weakened {
     P8DeletedFirst,
     /// P10: the epoch is closed when the deletes are sent, not when they are seen.
     P10ClosedEarly,
-    /// P11: sessions are listed before snapshots.
-    P11SessionsFirst,
     /// P11: the fence mark alone says that a session is lost; no session record is asked for.
     P11TombstoneOnly,
+    /// P11, own: a snapshot without session record goes although nothing says that it is void.
+    P11LitterTaken,
+    /// P2 and P7, own: the needs of such a snapshot are not kept.
+    P2LitterIgnored,
+    /// Unreadable epoch, own: a writer avoids nothing.
+    UReliedOn,
+    /// Unreadable epoch without sweep record, own: it is ended without one.
+    UEndedAtOnce,
+    /// Unreadable epoch with a sweep record, own: older sessions are not decided first.
+    UNotDecided,
+    /// Unreadable epoch with a sweep record, own: the next plan relies on every pack that is listed.
+    UAllTrusted,
+    /// Unreadable epoch with a sweep record, own: the next plan condemns only what it has copied.
+    UNotAllCondemned,
     /// F2: a snapshot counts by itself.
     F2CountedAlone,
     /// R1, own: a chunk that is nowhere is an error at once.

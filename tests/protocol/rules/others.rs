@@ -44,6 +44,8 @@ pub enum OtherAction {
     PackLands(usize),
     SegmentLands(usize),
     DeleteLands(usize),
+    RecordLost(usize),
+    EpochDamaged,
 }
 
 /// What a forget and the reader may do next.
@@ -67,6 +69,14 @@ pub fn actions(protocol: &Protocol, state: &State) -> Vec<OtherAction> {
     actions.extend(state.late_snapshots.iter().map(OtherAction::SnapshotLands));
     actions.extend(state.late_packs.iter().map(OtherAction::PackLands));
     actions.extend(state.late_segments.iter().map(OtherAction::SegmentLands));
+    if state.lost_records > 0 {
+        let committed = state.snapshots & state.sessions & state.reported;
+        actions.extend(committed.iter().map(OtherAction::RecordLost));
+    }
+    let highest = state.epochs[state.highest_epoch()];
+    if state.damages > 0 && highest.plan && !highest.done {
+        actions.push(OtherAction::EpochDamaged);
+    }
     actions.extend((state.late_deletes & state.packs).iter().map(OtherAction::DeleteLands));
     actions
 }
@@ -94,12 +104,22 @@ pub fn act(protocol: &Protocol, state: &mut State, action: OtherAction) {
             state.late_segments -= Set::of(&[pack]);
             state.own_segments |= Set::of(&[pack]);
         }
+        OtherAction::RecordLost(session) => {
+            state.lost_records -= 1;
+            state.sessions -= Set::of(&[session]);
+            state.record_lost |= Set::of(&[session]);
+        }
+        OtherAction::EpochDamaged => {
+            let number = state.highest_epoch();
+            state.damages -= 1;
+            state.epochs[number].unreadable = true;
+        }
         // Not taken off: another prune, or the same one again, may have sent it too.
         OtherAction::DeleteLands(pack) => state.packs -= Set::of(&[pack]),
     }
 }
 
-/// F1: delete `sessions/S`: this is the moment of forgetting.
+/// F1: store the record of forgetting, then delete `sessions/S`: this is the moment of forgetting.
 fn f1(state: &mut State, session: usize) {
     state.sessions -= Set::of(&[session]);
     state.forgotten |= Set::of(&[session]);

@@ -7,7 +7,7 @@
 use super::{Weakened, mark};
 use crate::model::Protocol;
 use crate::set::Set;
-use crate::state::{Epoch, State};
+use crate::state::{Epoch, State, repack_session};
 
 /// Where a prune stands: what it does next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,10 +37,12 @@ pub enum PruneStep {
     Sweep,
     /// P10.
     Close,
-    /// P11, fence marks and the first listing.
+    /// P11.
     Tidy,
-    /// P11, the second listing and what follows from it.
-    TidyRest,
+    /// Unreadable epoch: what is needed is to be copied out of suspect packs.
+    Lacking,
+    /// Unreadable epoch: a sweep record that rescues everything is there.
+    Rescued,
 }
 
 /// A prune's own memory.
@@ -54,10 +56,12 @@ pub struct Prune {
     pub packs: Set,
     /// Snapshots marked (P2 to P7).
     pub marked: Set,
-    /// Sessions: see `rules::prune`. In P11: what the first listing gave.
+    /// Sessions: see `rules::prune`. In `Lacking`: packs that stay.
     pub todo: Set,
     /// Sessions: see `rules::prune`.
     pub fenced: Set,
+    /// Its plan takes with it all that the unreadable epoch below may delete.
+    pub closing: bool,
 }
 
 /// A step of a prune, named for its rule; the number is a session's.
@@ -82,7 +86,7 @@ pub enum PruneAction {
     P9,
     P10,
     P11,
-    P11Rest,
+    RescueEnd,
     Dies,
 }
 
@@ -108,7 +112,8 @@ pub fn actions(
         PruneStep::Begin => {
             let highest = state.highest_epoch();
             let open = highest > 0 && !state.epochs[highest].done;
-            if open || highest < epochs {
+            let unreadable = state.epochs[highest].unreadable && state.epochs[highest].sweep;
+            if open && !unreadable || highest < epochs {
                 actions.push(PruneAction::P1);
             }
             if open && highest < epochs && protocol.weak(Weakened::P1BegunBefore) {
@@ -116,10 +121,7 @@ pub fn actions(
             }
         }
         PruneStep::Mark => {
-            actions.push(PruneAction::P2(Order::OldFirst));
-            if protocol.both_orders {
-                actions.push(PruneAction::P2(Order::NewFirst));
-            }
+            actions.extend(protocol.orders.iter().map(|order| PruneAction::P2(*order)));
         }
         PruneStep::Plan => {
             // What began early, and what goes on under another number, still publishes only after
@@ -135,7 +137,10 @@ pub fn actions(
             } else if !early {
                 actions.push(PruneAction::P4);
             }
-            if protocol.repack && !mark::p3_copies(protocol, state, place).is_empty() {
+            if protocol.repack
+                && !prune.closing
+                && !mark::p3_copies(protocol, state, place).is_empty()
+            {
                 actions.push(PruneAction::P3Session);
             }
         }
@@ -154,7 +159,9 @@ pub fn actions(
             }
         }
         PruneStep::Tidy => actions.push(PruneAction::P11),
-        PruneStep::TidyRest => actions.push(PruneAction::P11Rest),
+        PruneStep::Lacking if free_session(state).is_some() => actions.push(PruneAction::P3Session),
+        PruneStep::Lacking => {}
+        PruneStep::Rescued => actions.push(PruneAction::RescueEnd),
     }
     if protocol.prunes_die && prune.step != PruneStep::Begin {
         actions.push(PruneAction::Dies);
@@ -185,9 +192,11 @@ fn fence_actions(protocol: &Protocol, state: &State, place: usize, actions: &mut
 /// Takes the step.
 pub fn act(protocol: &Protocol, state: &mut State, place: usize, action: PruneAction) {
     match action {
-        PruneAction::P1 => p1(state, place),
+        PruneAction::P1 => p1(protocol, state, place),
         PruneAction::P1Early => p2_list(state, place, state.highest_epoch() + 1),
+        PruneAction::P2(_) if state.prunes[place].closing => distrust(protocol, state, place),
         PruneAction::P2(order) => mark::p2(protocol, state, place, order),
+        PruneAction::P3Session if state.prunes[place].closing => copy(protocol, state, place),
         PruneAction::P3Session => mark::p3_session(protocol, state, place),
         PruneAction::P3Copy => mark::p3_copy(protocol, state, place),
         PruneAction::P4 => p4(state, place),
@@ -197,6 +206,13 @@ pub fn act(protocol: &Protocol, state: &mut State, place: usize, action: PruneAc
         PruneAction::P6Fence(session) => p6_fence(state, place, session),
         PruneAction::P6Look(session) => p6_look(state, place, session),
         PruneAction::P6Remove(session) => p6_remove(state, place, session),
+        PruneAction::P7
+            if state.prunes[place].closing && state.prunes[place].step == PruneStep::Fence =>
+        {
+            let number = state.prunes[place].epoch;
+            p2_list(state, place, number);
+            state.prunes[place].closing = true;
+        }
         PruneAction::P7 => p7(protocol, state, place),
         PruneAction::P7Record => p7_record(state, place),
         PruneAction::P7Obey => p7_obey(protocol, state, place),
@@ -204,17 +220,27 @@ pub fn act(protocol: &Protocol, state: &mut State, place: usize, action: PruneAc
         PruneAction::P9 => p9(protocol, state, place),
         PruneAction::P10 => p10(state, place),
         PruneAction::P11 => p11(protocol, state, place),
-        PruneAction::P11Rest => p11_rest(protocol, state, place),
+        PruneAction::RescueEnd => {
+            let number = state.prunes[place].epoch;
+            state.epochs[number].done |= state.epochs[number].plan;
+            state.prunes[place] = Prune::default();
+        }
         PruneAction::Dies => state.prunes[place] = Prune::default(),
     }
 }
 
 /// P1: continue the highest epoch if it is open, else begin the next one from scratch.
-fn p1(state: &mut State, place: usize) {
+fn p1(protocol: &Protocol, state: &mut State, place: usize) {
     let number = state.highest_epoch();
     let epoch = state.epochs[number];
     if !epoch.plan || epoch.done {
         p2_list(state, place, number + 1);
+    } else if epoch.unreadable && epoch.sweep {
+        // Step 1: every undecided session is decided, before anything is marked.
+        let (step, epoch) = (PruneStep::List, number + 1);
+        state.prunes[place] = Prune { step, epoch, closing: true, ..Prune::default() };
+    } else if epoch.unreadable {
+        rescue_all(protocol, state, place, number);
     } else if epoch.sweep {
         state.prunes[place] = sweeping(number, epoch.dead);
     } else {
@@ -227,6 +253,63 @@ fn p1(state: &mut State, place: usize) {
             ..Prune::default()
         };
     }
+}
+
+/// Unreadable epoch without sweep record: one is created that rescues every pack that is there.
+fn rescue_all(protocol: &Protocol, state: &mut State, place: usize, number: usize) {
+    if !protocol.weak(Weakened::UEndedAtOnce) {
+        let packs = state.packs;
+        let epoch = &mut state.epochs[number];
+        epoch.sweep = true;
+        epoch.dead = epoch.condemned - packs;
+        state.called_dead |= epoch.dead;
+    }
+    let step = PruneStep::Rescued;
+    state.prunes[place] = Prune { step, epoch: number, ..Prune::default() };
+}
+
+/// Unreadable epoch with a sweep record, steps 2 and 3: mark, and suspect.
+fn distrust(protocol: &Protocol, state: &mut State, place: usize) {
+    let prune = state.prunes[place];
+    let (suspects, stays) = mark::suspects(protocol, state, prune.packs);
+    let marked = state.counted(protocol);
+    state.prunes[place] = match mark::lacking(protocol, state, suspects, stays) {
+        None => Prune::default(),
+        Some(copies) if copies.is_empty() => {
+            let alone = protocol.weak(Weakened::UNotAllCondemned);
+            let packs = if alone { Set::EMPTY } else { suspects };
+            Prune { step: PruneStep::Plan, packs, marked, ..prune }
+        }
+        Some(_) => {
+            Prune { step: PruneStep::Lacking, packs: suspects, todo: stays, marked, ..prune }
+        }
+    };
+}
+
+/// A session for copies: whoever makes them, so that it does not matter which prune is which.
+pub fn free_session(state: &State) -> Option<usize> {
+    [0, 1].map(repack_session).into_iter().find(|session| state.frames[*session].is_empty())
+}
+
+/// Step 3: the record under which the copies are made. What vanished since is marked again.
+fn copy(protocol: &Protocol, state: &mut State, place: usize) {
+    let prune = state.prunes[place];
+    let session = free_session(state).unwrap_or_default();
+    let copies = mark::lacking(protocol, state, prune.packs, prune.todo).unwrap_or_default();
+    // Forgotten, or vanished.
+    if copies.is_empty() {
+        state.prunes[place] = Prune::default();
+        return;
+    }
+    let copied = |pack: usize| state.frames_in(protocol, Set::of(&[pack])).meets(copies);
+    let packs = match protocol.weak(Weakened::UNotAllCondemned) {
+        true => prune.packs.filter(copied),
+        false => prune.packs,
+    };
+    state.frames[session] = copies;
+    state.sessions |= Set::of(&[session]);
+    state.prunes[place] =
+        Prune { step: PruneStep::Copy, packs, todo: Set::of(&[session]), ..prune };
 }
 
 /// At P8; with nothing dead there is nothing to do until P10.
@@ -272,13 +355,16 @@ fn p5(protocol: &Protocol, state: &mut State, place: usize) {
         *prune = Prune::default();
     } else {
         prune.step = PruneStep::List;
+        prune.closing = false;
     }
 }
 
 /// P6: list the sessions, after publishing. Those not listed have read the plan.
 fn p6_list(protocol: &Protocol, state: &mut State, place: usize) {
     let undecided = state.undecided();
-    let todo = if protocol.weak(Weakened::P6NoFence) { Set::EMPTY } else { undecided };
+    let skipped = protocol.weak(Weakened::P6NoFence)
+        || state.prunes[place].closing && protocol.weak(Weakened::UNotDecided);
+    let todo = if skipped { Set::EMPTY } else { undecided };
     let mut prune = Prune { step: PruneStep::Fence, todo, ..state.prunes[place] };
     if protocol.weak(Weakened::P6RemarkEarly) {
         // From here on `packs` is what the early re-mark left dead.
@@ -404,25 +490,15 @@ fn p10(state: &mut State, place: usize) {
     state.prunes[place] = Prune { step: PruneStep::Tidy, epoch: number, ..Prune::default() };
 }
 
-/// P11: remove fence marks whose session record is gone; then list `snapshots/`.
+/// P11: remove fence marks whose session record is gone, snapshots that are known to be void, and
+/// the records of the epochs below. No order matters: what says that a snapshot is void stays so.
 fn p11(protocol: &Protocol, state: &mut State, place: usize) {
+    let number = state.prunes[place].epoch;
     state.fenced = state.fenced & state.sessions;
-    let prune = &mut state.prunes[place];
-    prune.todo =
-        if protocol.weak(Weakened::P11SessionsFirst) { state.sessions } else { state.snapshots };
-    prune.step = PruneStep::TidyRest;
-}
-
-/// P11: then list `sessions/`; remove snapshots without a record, then the records of the epochs
-/// below. Nothing that is removed here is read by anybody, so its order among the deletes is free.
-fn p11_rest(protocol: &Protocol, state: &mut State, place: usize) {
-    let prune = state.prunes[place];
-    if protocol.weak(Weakened::P11SessionsFirst) {
-        state.snapshots = state.snapshots & prune.todo;
-    } else if !protocol.weak(Weakened::P11TombstoneOnly) {
-        state.snapshots -= prune.todo - state.sessions;
+    if !protocol.weak(Weakened::P11TombstoneOnly) {
+        state.snapshots = state.snapshots & (state.sessions | state.unexplained(protocol));
     }
-    for epoch in &mut state.epochs[..prune.epoch] {
+    for epoch in &mut state.epochs[..number] {
         *epoch = Epoch::default();
     }
     state.prunes[place] = Prune::default();

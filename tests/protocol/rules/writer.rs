@@ -4,7 +4,7 @@ use super::Weakened;
 use crate::model::{Cache, Protocol};
 use crate::set::Set;
 use crate::state::{
-    A, A_AGAIN, B, B_ON_A, CHUNK_A, CHUNK_B, State, pack_of, packs_of, readable,
+    A, A_AGAIN, B, B_ON_A, CHUNK_A, CHUNK_B, EPOCHS, State, pack_of, packs_of, readable,
     readable_without_bases, second_pack_of, session_of,
 };
 
@@ -220,11 +220,19 @@ fn w2(protocol: &Protocol, state: &mut State, place: usize) {
     if protocol.weak(Weakened::W2EpochNotRead) {
         return;
     }
-    writer.avoid = if epoch.sweep { epoch.dead } else { epoch.condemned };
+    let unreadable = epoch.unreadable && !epoch.done;
+    writer.avoid = match (unreadable, epoch.sweep) {
+        _ if epoch.done => Set::EMPTY,
+        (true, _) if protocol.weak(Weakened::UReliedOn) => Set::EMPTY,
+        (true, _) => Set::range(0, 16),
+        (false, true) => epoch.dead,
+        (false, false) => epoch.condemned,
+    };
     if let Some(parent) = protocol.writers[place].parent {
         let open_plan = epoch.plan && !epoch.sweep;
-        writer.epoch_allows = !open_plan || epoch.marked.has(parent);
-        writer.epoch = number;
+        writer.epoch_allows = !unreadable && (!open_plan || epoch.marked.has(parent));
+        // No snapshot began under a number that there cannot be.
+        writer.epoch = if unreadable { EPOCHS } else { number };
     }
     if protocol.writers.iter().any(|setting| setting.parent.is_some()) {
         state.began[session] = number;
@@ -369,6 +377,7 @@ fn w8_look(protocol: &Protocol, state: &mut State, place: usize, good: bool) {
         if protocol.weak(Weakened::W8NameKept) {
             state.writers[place].step = WriterStep::Begin;
         } else {
+            state.replaced |= Set::of(&[session(state, place)]);
             next_session(protocol, state, place);
         }
     } else if state.writers[place].step == WriterStep::Put {
