@@ -279,6 +279,9 @@ impl From<CryptoError> for Failure {
         let failure = Self::new(exit, error.to_string());
         match error {
             CryptoError::LastSlot => failure.hint("add another with `holdall key add` first"),
+            CryptoError::Missing { .. } => {
+                failure.hint("somebody may have rotated the keys meanwhile: run it again")
+            }
             _ => failure,
         }
     }

@@ -57,7 +57,8 @@ pub struct RepairArgs {
     /// Add parity to packs that lack it and to all later ones, so many percent; 0 ends that
     #[arg(long, value_name = "PERCENT", value_parser = parse_parity)]
     add_parity: Option<u8>,
-    /// Write damaged snapshots anew without the files that nothing brings back
+    /// Write damaged snapshots anew without the files that nothing brings back, and remove notes
+    /// that nobody can read
     #[arg(long)]
     drop_lost: bool,
 }
@@ -196,8 +197,20 @@ fn show_plan(plan: &RepairPlan, args: &RepairArgs, context: &Context) -> Result<
         output.line(&format!("    {}", brings_back(pack)))?;
     }
     for record in &plan.uncounted {
-        output.line(&format!("snapshot {}: its session record is lost", record.id.short()))?;
+        let id = record.id.short();
+        output.line(&format!("snapshot {id}: its session record is lost or damaged"))?;
         output.line("    it is whole enough to be committed again, under a new id")?;
+    }
+    for (key, why) in &plan.unsaid {
+        output.line(&format!("{}: {}", escape(key), escape(why)))?;
+        let what = match key.starts_with("notes/") {
+            true => "tags, a description or a pin",
+            false => "which snapshots were forgotten",
+        };
+        output.line(&match args.drop_lost {
+            true => format!("    what it said ({what}) is lost; it is removed"),
+            false => format!("    what it said ({what}) is lost; --drop-lost removes it"),
+        })?;
     }
     for (id, why) in &plan.unreadable {
         output.line(&format!("snapshot {}: {}", id.short(), escape(why)))?;
@@ -311,10 +324,11 @@ fn tell_plan(plan: &RepairPlan, context: &Context) -> Result<()> {
     };
     let key = |pack: &DamagedPack| crate::format::pack::pack_key(&pack.id);
     let packs = plan.packs.iter().map(|pack| damaged(key(pack), &pack.why, from(pack)));
+    let unsaid = plan.unsaid.iter().map(|(key, why)| damaged(key.clone(), why, None));
     let unreadable = plan.unreadable.iter().map(|(id, why)| damaged(snapshot_key(id), why, None));
     context.output.object(&JsonPlan {
         r#type: "repair_plan",
-        damaged: openers.chain(segments).chain(packs).chain(unreadable).collect(),
+        damaged: openers.chain(segments).chain(packs).chain(unsaid).chain(unreadable).collect(),
         uncounted: plan.uncounted.iter().map(|record| record.id.to_hex()).collect(),
         unnamed: plan.unnamed.len(),
         chunks_lost: plan.chunks_lost,
@@ -335,6 +349,7 @@ fn tell(report: &RepairReport, context: &Context) -> Result<()> {
             How::Committed(id) => ("committed", Some(id.to_hex())),
             How::Rewritten(id) => ("rewritten", Some(id.to_hex())),
             How::Forgotten => ("forgotten", None),
+            How::Removed => ("removed", None),
             How::ParityMade => ("parity_made", None),
         };
         context.output.object(&JsonMend { r#type: "mend", object, how, snapshot })?;

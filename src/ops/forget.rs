@@ -90,7 +90,7 @@ pub fn forget(
     };
     if let Some(policy) = &options.policy {
         // It may be the one that pins a snapshot.
-        if let Some((key, why)) = repository.damaged_note()? {
+        if let Some((key, why)) = repository.damaged_notes()?.into_iter().next() {
             let first = Box::new(Problem::damage(key, why));
             return Err(OpsError::Incomplete { first, count: 1 });
         }

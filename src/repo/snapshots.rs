@@ -181,15 +181,25 @@ impl Repository {
         Ok(newest.into_iter().map(|(id, (_, _, note))| (id, note)).collect())
     }
 
-    /// The first note that does not open, with what is wrong: nobody knows what it says, and of
-    /// which snapshot.
-    pub fn damaged_note(&self) -> Result<Option<(String, ObjectError)>, RepoError> {
+    /// Notes that do not open, with what is wrong: nobody knows what they say, and of which
+    /// snapshot.
+    pub fn damaged_notes(&self) -> Result<Vec<(String, ObjectError)>, RepoError> {
+        let mut damaged = Vec::new();
         for id in self.list_notes()? {
             if let Err(RepoError::Object { key, source }) = self.read_note(&id) {
-                return Ok(Some((key, source)));
+                damaged.push((key, source));
             }
         }
-        Ok(None)
+        Ok(damaged)
+    }
+
+    /// Records of forgetting that do not open, with what is wrong.
+    pub fn damaged_forgotten(&self) -> Result<Vec<(String, ObjectError)>, RepoError> {
+        let mut damaged = Vec::new();
+        self.read_forgotten(&mut |key, read| {
+            damaged.extend(read.err().map(|source| (key, source)));
+        })?;
+        Ok(damaged)
     }
 
     pub(super) fn list_notes(&self) -> Result<BTreeSet<NoteId>, RepoError> {
@@ -270,23 +280,29 @@ impl Repository {
 
     /// Every record of forgetting. Damaged ones are told to `progress`.
     pub fn forgotten(&self, progress: &dyn Progress) -> Result<Vec<Forgotten>, RepoError> {
+        let mut records = Vec::new();
+        self.read_forgotten(&mut |key, read| match read {
+            Ok(record) => records.push(record),
+            Err(source) => progress.problem(&Problem::damage(key, source)),
+        })?;
+        Ok(records)
+    }
+
+    fn read_forgotten(
+        &self,
+        each: &mut dyn FnMut(String, Result<Forgotten, ObjectError>),
+    ) -> Result<(), RepoError> {
         let mut keys = BTreeSet::new();
         self.storage().list("forgotten/", &mut |listed| _ = keys.insert(listed.key))?;
-        let mut records = Vec::new();
         for key in keys {
-            let read = self.read_object(ObjectType::Forgotten, &key).and_then(|payload| {
-                let record = payload.map(|payload| Forgotten::decode(&payload)).transpose();
-                record.map_err(|e| RepoError::Object { key, source: ObjectError::from(e) })
-            });
-            match read {
-                Ok(record) => records.extend(record),
-                Err(RepoError::Object { key, source }) => {
-                    progress.problem(&Problem::damage(key, source));
-                }
+            match self.read_object(ObjectType::Forgotten, &key) {
+                Ok(Some(payload)) => each(key, Forgotten::decode(&payload).map_err(Into::into)),
+                Ok(None) => {}
+                Err(RepoError::Object { key, source }) => each(key, Err(source)),
                 Err(error) => return Err(error),
             }
         }
-        Ok(records)
+        Ok(())
     }
 
     /// Snapshots that do not count (P11): those that are known to be void, and those of which

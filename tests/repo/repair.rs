@@ -424,6 +424,31 @@ fn a_snapshot_that_nobody_can_read_is_dropped_when_asked_for() {
 }
 
 #[test]
+fn notes_and_records_that_nobody_can_read_go_when_asked_for() {
+    let (memory, repo, mut expected) = filled(0);
+    let repository = &repo.repository;
+    let third = commit_tree(repository, &expected[0].1).unwrap();
+    repository.annotate(&third, |note| note.tags = vec!["old".into()]).unwrap();
+    let (first, tree) = expected.remove(0);
+    repository.forget(&[first]).unwrap();
+    let hurt = Damage::Flip { offset: 60, mask: 1 };
+    for prefix in ["notes/", "forgotten/"] {
+        damage(&memory, &keys(&memory, prefix)[0], &hurt).unwrap();
+    }
+    damage(&memory, &session_key(&third.id), &hurt).unwrap();
+    let report = run(repository, &READ);
+    let [mend] = report.mends.as_slice() else { panic!("{report:?}") };
+    let How::Committed(id) = mend.how else { panic!("the session record: {mend:?}") };
+    let records = repository.snapshots(&Silent::default()).unwrap();
+    expected.push((records.into_iter().find(|record| record.id == id).unwrap(), tree));
+    assert_eq!(report.remaining.unsaid.len(), 2);
+    let report = run(repository, &RepairOptions { drop_lost: true, ..READ });
+    assert!(report.mends.iter().all(|mend| mend.how == How::Removed), "{report:?}");
+    assert!(keys(&memory, "notes/").is_empty());
+    assert_mended(&repo, &report, &expected);
+}
+
+#[test]
 fn parity_is_added_to_what_is_there_and_to_what_comes() {
     let (memory, repo, mut expected) = filled(0);
     assert!(keys(&memory, "parity/").is_empty());

@@ -97,12 +97,16 @@ pub(super) fn find(
             .collect(),
         unnamed: listed.difference(&segments.named).copied().collect(),
         segments: segments.damaged,
-        unreadable: snapshots::unreadable(repository)?,
-        uncounted: snapshots::uncounted(repository, &stock)?,
+        unsaid: snapshots::unsaid(repository)?,
         outdated,
         damaged_parity: parity.into_iter().collect(),
         ..RepairPlan::default()
     };
+    plan.uncounted = snapshots::uncounted(repository, &stock)?;
+    plan.unreadable = snapshots::unreadable(repository, &plan.uncounted)?;
+    if lost.is_empty() {
+        plan.uncounted.append(&mut snapshots::with_damaged_session(repository)?);
+    }
     plan.unnamed.retain(|id| !findings.contains_key(id));
     plan.unnamed.sort_unstable();
     // What parity gives back, or what is sound after all, is not lost.

@@ -88,10 +88,12 @@ pub struct RepairPlan {
     pub chunks_in_mirror: u64,
     /// Files and directories that need what is nowhere.
     pub touched: Vec<Touched>,
-    /// Snapshots that count and do not open, and why.
+    /// Snapshots that nobody has forgotten and that do not open, and why.
     pub unreadable: Vec<(SnapshotId, String)>,
-    /// Snapshots that open and do not count, though nobody has forgotten them.
+    /// Snapshots whose session record is lost, so that they do not count, or damaged.
     pub uncounted: Vec<SnapshotRecord>,
+    /// Notes and records of forgetting that do not open, by key, and why.
+    pub unsaid: Vec<(String, String)>,
     /// Records of damage to packs that are sound.
     pub outdated: Vec<NoteId>,
     /// Packs whose parity is damaged: it is made anew.
@@ -104,8 +106,9 @@ impl RepairPlan {
     /// Whether anything is damaged.
     pub fn is_damage(&self) -> bool {
         let Self { openers, segments, packs, touched, unreadable, uncounted, .. } = self;
-        let parity = &self.damaged_parity;
+        let (parity, unsaid) = (&self.damaged_parity, &self.unsaid);
         !(openers.is_empty()
+            && unsaid.is_empty()
             && parity.is_empty()
             && segments.is_empty()
             && packs.is_empty()
@@ -140,6 +143,8 @@ pub enum How {
     Rewritten(SnapshotId),
     /// A snapshot that nobody can read was forgotten.
     Forgotten,
+    /// A note or a record of forgetting that nobody can read was removed.
+    Removed,
     /// A pack has parity now.
     ParityMade,
 }
@@ -156,6 +161,7 @@ impl fmt::Display for How {
             Self::Committed(id) => write!(f, "committed again as {}", id.short()),
             Self::Rewritten(id) => write!(f, "written anew as {} without what is lost", id.short()),
             Self::Forgotten => f.write_str("forgotten: nobody can read it"),
+            Self::Removed => f.write_str("removed: nobody can read it"),
             Self::ParityMade => f.write_str("has parity now"),
         }
     }
@@ -267,7 +273,7 @@ fn write(
     }
     snapshots::commit_again(work, plan)?;
     match work.options.drop_lost {
-        true => snapshots::drop_lost(work),
+        true => snapshots::drop_lost(work, plan),
         false => Ok(()),
     }
 }

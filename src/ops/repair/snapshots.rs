@@ -9,7 +9,8 @@ use super::super::copy::tree::TreeCopy;
 use super::super::mark::Stock;
 use super::super::{OpsError, in_sessions, or_abort};
 use super::{How, RepairPlan, Work, find, snapshot_key};
-use crate::format::session::Purpose;
+use crate::format::envelope::ObjectType;
+use crate::format::session::{Purpose, Session as SessionRecord, session_key};
 use crate::format::snapshot::{Outcome, Snapshot, Statistics};
 use crate::format::tree::Ref;
 use crate::id::SnapshotId;
@@ -17,14 +18,23 @@ use crate::progress::{Progress, Silent};
 use crate::repo::{RepoError, Repository, Session, SnapshotRecord};
 use crate::tree::TreeReader;
 
-/// Snapshots that count and do not open.
-pub(super) fn unreadable(repository: &Repository) -> Result<Vec<(SnapshotId, String)>, OpsError> {
+/// Snapshots that cannot be had, and why: those that count and do not open, and those that lost
+/// their session record together with what it would take to commit them again.
+pub(super) fn unreadable(
+    repository: &Repository,
+    uncounted: &[SnapshotRecord],
+) -> Result<Vec<(SnapshotId, String)>, OpsError> {
     let mut found = Vec::new();
-    for id in repository.counted()? {
-        match repository.read_snapshot(&id) {
+    let unexplained = repository.unexplained()?;
+    let known: BTreeSet<SnapshotId> = uncounted.iter().map(|record| record.id).collect();
+    for id in repository.counted()?.union(&unexplained).filter(|id| !known.contains(id)) {
+        match repository.read_snapshot(id) {
+            Ok(Some(_)) if unexplained.contains(id) => {
+                found.push((*id, "its session record and its topmost listing are lost".into()));
+            }
             Ok(_) => {}
             Err(RepoError::Object { source, .. }) if !source.is_unknown() => {
-                found.push((id, source.to_string()));
+                found.push((*id, source.to_string()));
             }
             Err(error) => return Err(error.into()),
         }
@@ -58,6 +68,40 @@ pub(super) fn uncounted(
     Ok(with_root)
 }
 
+/// Snapshots that count by a session record that does not open. It cannot be stored again: nobody
+/// but its session writes that name (F2).
+pub(super) fn with_damaged_session(
+    repository: &Repository,
+) -> Result<Vec<SnapshotRecord>, OpsError> {
+    let mut found = Vec::new();
+    for record in repository.snapshots(&Silent::default())? {
+        let key = session_key(&record.id);
+        let read = repository.read_object(ObjectType::Session, &key).and_then(|payload| {
+            let session = payload.map(|payload| SessionRecord::decode(&payload)).transpose();
+            session.map_err(|e| RepoError::Object { key, source: e.into() })
+        });
+        match read {
+            Ok(_) => {}
+            Err(RepoError::Object { source, .. }) if !source.is_unknown() => found.push(record),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// Notes and records of forgetting that do not open, by key, and why.
+pub(super) fn unsaid(repository: &Repository) -> Result<Vec<(String, String)>, OpsError> {
+    let mut found = repository.damaged_notes()?;
+    found.append(&mut repository.damaged_forgotten()?);
+    match found.iter().position(|(_, source)| source.is_unknown()) {
+        Some(at) => {
+            let (key, source) = found.swap_remove(at);
+            Err(RepoError::Object { key, source }.into())
+        }
+        None => Ok(found.into_iter().map(|(key, source)| (key, source.to_string())).collect()),
+    }
+}
+
 /// Commits snapshots again that lost their session record. Every chunk is looked up (W5), and the
 /// old name is forgotten then.
 pub(super) fn commit_again(work: &mut Work<'_>, plan: &RepairPlan) -> Result<(), OpsError> {
@@ -70,10 +114,16 @@ pub(super) fn commit_again(work: &mut Work<'_>, plan: &RepairPlan) -> Result<(),
     Ok(())
 }
 
-/// Writes snapshots anew without what is lost, and forgets the old ones.
-pub(super) fn drop_lost(work: &mut Work<'_>) -> Result<(), OpsError> {
+/// Removes what nobody can read, writes snapshots anew without what is lost, and forgets the old
+/// ones.
+pub(super) fn drop_lost(work: &mut Work<'_>, plan: &RepairPlan) -> Result<(), OpsError> {
     let repository = work.repository;
-    for (id, _) in unreadable(repository)? {
+    for (key, _) in unsaid(repository)? {
+        repository.storage().delete(&key).map_err(RepoError::from)?;
+        work.mended(key, How::Removed);
+    }
+    for (id, _) in &plan.unreadable {
+        let id = *id;
         let snapshot = Snapshot::default();
         repository.forget(&[SnapshotRecord { id, snapshot, note: None, hash: [0; 32] }])?;
         work.mended(snapshot_key(&id), How::Forgotten);
