@@ -355,6 +355,18 @@ impl Index {
         Ok(())
     }
 
+    /// Those of these packs, which are in order, that are not known.
+    pub fn unknown_of(&self, listed: &[(PackId, u64)]) -> Result<Vec<(PackId, u64)>, IndexError> {
+        let mut is_known = vec![false; listed.len()];
+        self.packs(&mut |_, pack| {
+            if let Ok(at) = listed.binary_search_by_key(&pack.id, |(id, _)| *id) {
+                is_known[at] = true;
+            }
+        })?;
+        let unknown = listed.iter().zip(is_known).filter(|(_, is_known)| !is_known);
+        Ok(unknown.map(|(listed, _)| *listed).collect())
+    }
+
     /// Every pack that one of these segments names, at least once. What is cached may be about
     /// packs that went long ago; what a segment says that is there now should be there, too.
     pub fn packs_named(
