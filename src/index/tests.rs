@@ -84,8 +84,11 @@ fn a_pass_meets_every_chunk_once_with_its_own_number() {
     index
         .chunks(&mut |chunk| {
             assert!(numbers.insert(chunk.number) && chunk.number < index.chunk_count());
-            assert_eq!(index.number(&chunk.id).unwrap(), Some(chunk.number));
-            met.insert(chunk.id, chunk.packs.iter().map(|(n, _)| packs[n]).collect::<Vec<_>>());
+            let id = index.id(chunk.number).unwrap();
+            assert_eq!(index.number(&id).unwrap(), Some(chunk.number));
+            let is_it = |number| number == chunk.number;
+            assert_eq!(index.number_where(&id, is_it).unwrap(), Some(chunk.number));
+            met.insert(id, chunk.packs.iter().map(|(n, _)| packs[n]).collect::<Vec<_>>());
         })
         .unwrap();
     met.values_mut().for_each(|packs| packs.sort());

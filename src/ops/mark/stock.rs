@@ -10,7 +10,7 @@ use super::Marks;
 use crate::format::FormatError;
 use crate::format::damage::Damage;
 use crate::format::frame::{ChunkKind, Codec};
-use crate::format::pack::{ChunkInfo, FrameInfo, PackInfo, Trailer};
+use crate::format::pack::PackInfo;
 use crate::id::{ChunkId, FrameId, NoteId, PackId, SegmentId, SnapshotId};
 use crate::index::{Chunk, FrameRow, Index, IndexError, PackRow, Refreshed};
 use crate::pack::{PackError, read_trailer};
@@ -340,41 +340,17 @@ impl Stock {
 
     /// What the index, or its own trailer, says of a pack.
     pub fn row(&self, pack: u32) -> Result<Arc<PackRow>, OpsError> {
-        let number = self.rows.get(pack as usize).ok_or(FormatError::Bad("number of a pack"));
-        Ok(self.index.pack(*number.map_err(IndexError::from)?)?)
+        Ok(self.index.pack(self.index_number(pack)?)?)
     }
 
-    /// What a pack's trailer says, from what the index knows. A pass over all chunks: only a
-    /// pack whose trailer is damaged needs it.
+    /// What a pack's trailer says, from what the index knows.
     pub fn describe(&self, pack: u32) -> Result<PackInfo, OpsError> {
-        let row = self.row(pack)?;
-        let mut ids = Vec::new();
-        let mut places = Vec::new();
-        self.index.chunks(&mut |chunk| {
-            self.all_places(chunk, &mut places);
-            if places.iter().any(|(place, _)| *place == pack) {
-                ids.push(chunk.id);
-            }
-        })?;
-        let mut chunks: Vec<Vec<(u32, ChunkInfo)>> = vec![Vec::new(); row.frames.len()];
-        for id in ids {
-            let here = self.index.locations(&id)?.into_iter().filter(|l| l.pack.id == row.id);
-            for location in here {
-                let chunk = ChunkInfo { id, len: location.len };
-                let frame = chunks.get_mut(location.frame);
-                frame.into_iter().for_each(|frame| frame.push((location.offset, chunk)));
-            }
-        }
-        let frames = row.frames.iter().zip(chunks).map(|(frame, mut chunks)| {
-            chunks.sort_by_key(|(offset, _)| *offset);
-            chunks.dedup_by_key(|(offset, _)| *offset);
-            let FrameRow { id, offset, stored_len, codec } = *frame;
-            let chunks = chunks.into_iter().map(|(_, chunk)| chunk).collect();
-            FrameInfo { id, offset, stored_len, codec, chunks }
-        });
-        let frames = frames.collect();
-        let trailer = Trailer { session: row.session, kind: row.kind, frames };
-        Ok(PackInfo { id: row.id, len: row.len, trailer })
+        Ok(self.index.pack_info(self.index_number(pack)?)?)
+    }
+
+    fn index_number(&self, pack: u32) -> Result<u32, OpsError> {
+        let number = self.rows.get(pack as usize).copied();
+        Ok(number.ok_or(IndexError::from(FormatError::Bad("number of a pack")))?)
     }
 
     /// The frame that a delta frame needs; `None` when it is no delta.
@@ -427,7 +403,8 @@ impl Stock {
 
     /// A chunk's number, if a pack that is there has it, and its base.
     pub fn number(&self, id: &ChunkId) -> Result<Option<u64>, OpsError> {
-        Ok(self.index.number(id)?.filter(|number| self.present.get(*number)))
+        // Of several copies only the one whose number counts is ever marked as present.
+        Ok(self.index.number_where(id, |number| self.present.get(number))?)
     }
 
     /// Calls `each` with every chunk and all places where it can be read, in order; at least one.
