@@ -11,8 +11,8 @@ use redb::{Durability, Table};
 
 use super::run::{
     CACHE_LEN, CHUNK_LEN, CHUNK_ORDER, CHUNKS, FACTS, FRAME_ORDER, LAYOUT, Order, PACKS, Run,
-    SLAB_CHUNKS, SUFFIX, cache_error, chunk_row, encode_pack, encode_segments, frame_row, key_count,
-    row_key,
+    SLAB_CHUNKS, SUFFIX, cache_error, chunk_row, encode_pack, encode_segments, frame_row,
+    key_count, row_key,
 };
 use super::sort::Sorter;
 use super::{IndexError, delta};
@@ -47,11 +47,7 @@ pub(super) fn write_run_in_memory(directory: &Path, feed: Feed<'_>) -> Result<Ru
     Run::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))
 }
 
-fn write_file(
-    directory: &Path,
-    file: &std::fs::File,
-    feed: Feed<'_>,
-) -> Result<(), IndexError> {
+fn write_file(directory: &Path, file: &std::fs::File, feed: Feed<'_>) -> Result<(), IndexError> {
     let error = |e: redb::Error| cache_error(directory, e);
     let file = file.try_clone().map_err(|e| error(redb::Error::Io(e)))?;
     let database = redb::Builder::new()

@@ -5,8 +5,13 @@
 //!
 //! The cache is a few *runs*, finished redb files that nobody writes any more, so that any number
 //! of processes read them at once; what the newest segments say beside them is kept in memory
-//! (the *delta*) until it is worth a run of its own. Runs are merged so that each is at least
-//! four times as large as the next one: few files to look into, each fact rewritten a few times.
+//! (the *delta*) until it is worth a run of its own. Many new segments become a run at once. Runs
+//! are merged so that each is at least four times as large as the next one: few files to look
+//! into, each fact rewritten a few times.
+//!
+//! Memory does not grow with the number of chunks: nothing of a run is read before it is asked
+//! for, and rows are sorted part by part. There is no filter in front of a run: a look-up in vain
+//! costs 3 us, a hundredth of what it costs to store the chunk that is new.
 //!
 //! Facts are never wrong, only incomplete or about a pack that is gone: they may be cached for
 //! ever. What exists is said by the listing of `packs/` alone.

@@ -50,7 +50,8 @@ mod tests {
         let spot = |n: usize| Spot { pack: 1, frame: 2, offset: 3, len: 4, position: n as u32 };
         let mut near = Near::default();
         (0..5 * REMEMBERED).for_each(|n| near.put(id(n), spot(n)));
-        let known: Vec<usize> = (0..5 * REMEMBERED).filter(|n| near.get(&id(*n)).is_some()).collect();
+        let known: Vec<usize> =
+            (0..5 * REMEMBERED).filter(|n| near.get(&id(*n)).is_some()).collect();
         assert!(known.len() <= 2 * REMEMBERED && known.len() >= REMEMBERED);
         assert_eq!(known.last(), Some(&(5 * REMEMBERED - 1)));
         assert!(known.iter().all(|n| near.get(&id(*n)).unwrap().position == *n as u32));

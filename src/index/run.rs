@@ -42,7 +42,7 @@ pub(super) const START_LEN: usize = 16;
 /// Rows aimed at in a value: few values are longer than a page then.
 const ROWS_TOGETHER: u64 = 112;
 /// So many chunks are remembered with one that was looked up.
-const NEIGHBOURS: u32 = 256;
+const NEIGHBOURS: u32 = 128;
 /// redb's own cache for one run, bytes; the page cache of the system does the rest.
 pub(super) const CACHE_LEN: usize = 2 << 20;
 /// Decoded packs that are remembered: neighbours of a chunk that was asked for come next.
@@ -96,7 +96,8 @@ pub(super) struct ChunkRow {
 
 impl ChunkRow {
     pub fn of(row: &Row) -> Self {
-        let number = |at: usize| u32::from_be_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
+        let number =
+            |at: usize| u32::from_be_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
         Self {
             start: std::array::from_fn(|at| row[at]),
             pack: number(16),
@@ -380,6 +381,9 @@ impl Run {
         let end = pack.starts.last().copied().unwrap_or(0).min(last);
         let (mut frame, mut offset, mut found) = (row.frame, 0, None);
         let mut near = self.near.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(spot) = near.get(id).filter(|spot| spot.position == row.position) {
+            return Ok(Some(spot));
+        }
         for (position, chunk) in (first..end).zip(self.chunk_infos(first..end)?) {
             while position >= pack.frame(frame).end {
                 (frame, offset) = (frame + 1, 0);

@@ -352,9 +352,7 @@ fn avoided(repository: &Repository) -> Result<(u64, Avoided, Marked), RepoError>
             let marked = plan.marked.into_iter().collect();
             (number, Avoided::Packs(condemned), Some((number, marked)))
         }
-        EpochState::Sweeping(plan, sweep) => {
-            (number, Avoided::Packs(plan.dead(&sweep)), None)
-        }
+        EpochState::Sweeping(plan, sweep) => (number, Avoided::Packs(plan.dead(&sweep)), None),
         // It may condemn anything, and has marked nothing that anyone knows of.
         EpochState::Unreadable { .. } => (number, Avoided::All, Some((number, HashSet::new()))),
         EpochState::Done => (number, Avoided::default(), None),

@@ -73,9 +73,8 @@ fn rescued(
     mark(repository, &stock, &unexplained, &mut marks, &mut Passed, progress)?;
     let condemned = plan.dead(&Sweep::default());
     let is_condemned = |id: &PackId| condemned.binary_search(id).is_ok();
-    let mut staying = Staying {
-        stays: stock.packs.iter().map(|p| p.listed && !is_condemned(&p.id)).collect(),
-    };
+    let mut staying =
+        Staying { stays: stock.packs.iter().map(|p| p.listed && !is_condemned(&p.id)).collect() };
     stock.chunks(&mut |chunk, copies| {
         if marks.get(chunk.number) {
             staying.rescue_one_of(&stock, copies);
