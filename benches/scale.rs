@@ -49,7 +49,10 @@ const LOOKED_UP: u64 = 1_000_000;
 /// Chunks that are looked up where none is near another one.
 const LOOKED_UP_ALONE: u64 = 100_000;
 
-const STEPS: &[(&str, fn(&Place, u64) -> Done)] = &[
+/// One thing that is measured.
+type Step = fn(&Place, u64) -> Done;
+
+const STEPS: &[(&str, Step)] = &[
     ("make", make),
     ("index build", build),
     ("open", open),

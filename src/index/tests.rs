@@ -232,7 +232,8 @@ fn a_frame_is_found_in_every_pack_that_has_it() {
             let mut found: Vec<_> = found.iter().map(|(pack, at)| (pack.id, *at)).collect();
             let mut expected = vec![(first.id, at)];
             expected.extend((at == 20).then_some((second.id, 1)));
-            (found.sort(), expected.sort());
+            found.sort();
+            expected.sort();
             assert_eq!(found, expected, "{folded}");
         }
         assert!(index.frame_locations(&FrameId([0xee; 24])).unwrap().is_empty());
