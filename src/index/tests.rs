@@ -1,7 +1,7 @@
 use super::*;
 use crate::crypto::KeyRing;
 use crate::format::pack::{ChunkInfo, FrameInfo, Trailer};
-use crate::id::RepositoryId;
+use crate::id::{ChunkId, RepositoryId};
 use crate::storage::{ErrorKind, Listed, MemoryStorage};
 use crate::world::{SeededWorld, Time, World, random};
 use std::collections::BTreeMap;
