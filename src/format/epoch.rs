@@ -58,6 +58,17 @@ impl Plan {
         out
     }
 
+    /// What is condemned and not rescued, in order.
+    pub fn dead(&self, sweep: &Sweep) -> Vec<PackId> {
+        let mut rescued = sweep.rescued.clone();
+        rescued.sort_unstable();
+        let mut dead = self.condemned.clone();
+        dead.retain(|id| rescued.binary_search(id).is_err());
+        dead.sort_unstable();
+        dead.dedup();
+        dead
+    }
+
     /// From the payload. Bytes after the fields known here are passed over.
     pub fn decode(payload: &[u8]) -> Result<Self> {
         let mut take = Take::new(payload);

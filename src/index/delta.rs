@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use super::{ChunkRow, FrameRow, Location, PackRow};
+use super::build::Builder;
+use super::{FrameRow, IndexError, Location, PackRow};
 use crate::format::pack::PackInfo;
-use crate::id::{ChunkId, SegmentId};
+use crate::id::{ChunkId, FrameId, SegmentId};
 
 /// Ids are keyed hashes: eight of their bytes are as good as any hash of them.
 #[derive(Debug, Default)]
@@ -32,14 +33,25 @@ pub(super) type IdMap<V> = HashMap<ChunkId, V, BuildHasherDefault<IdHasher>>;
 /// No earlier row of the same chunk.
 const NONE: u32 = u32::MAX;
 
+#[derive(Debug)]
+struct Row {
+    pack: u32,
+    frame: u16,
+    offset: u32,
+    len: u32,
+    /// The row before it of the same chunk.
+    before: u32,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Delta {
     /// Each with the number of packs that it speaks of.
     segments: BTreeMap<SegmentId, u32>,
     packs: Vec<Arc<PackRow>>,
+    infos: Vec<PackInfo>,
     /// Which segments name which packs.
     named: Vec<(u32, SegmentId)>,
-    rows: Vec<(ChunkRow, u32)>,
+    rows: Vec<Row>,
     newest: IdMap<u32>,
 }
 
@@ -92,15 +104,15 @@ impl Delta {
     pub fn add_pack(&mut self, info: &PackInfo) {
         let pack = self.packs.len() as u32;
         self.packs.push(Arc::new(pack_row(info)));
+        self.infos.push(info.clone());
         // The format bounds frames to 65,535, and chunks far below 2^32.
         for (frame, info) in info.trailer.frames.iter().enumerate() {
             let mut offset = 0;
             for chunk in &info.chunks {
-                let row =
-                    ChunkRow { id: chunk.id, pack, frame: frame as u16, offset, len: chunk.len };
                 let number = self.rows.len() as u32;
                 let before = self.newest.insert(chunk.id, number).unwrap_or(NONE);
-                self.rows.push((row, before));
+                let frame = frame as u16;
+                self.rows.push(Row { pack, frame, offset, len: chunk.len, before });
                 offset += chunk.len;
             }
         }
@@ -109,13 +121,13 @@ impl Delta {
     pub fn locations(&self, id: &ChunkId) -> Vec<Location> {
         let mut found = Vec::new();
         let mut at = self.newest.get(id).copied().unwrap_or(NONE);
-        while let Some((row, before)) = self.rows.get(at as usize) {
+        while let Some(row) = self.rows.get(at as usize) {
             if let Some(pack) = self.packs.get(row.pack as usize) {
                 let pack = pack.clone();
                 let frame = row.frame.into();
                 found.push(Location { pack, frame, offset: row.offset, len: row.len });
             }
-            at = *before;
+            at = row.before;
         }
         found
     }
@@ -124,9 +136,27 @@ impl Delta {
         self.packs.iter().enumerate().for_each(|(number, pack)| each(number as u32, pack));
     }
 
-    pub fn sorted_rows(&self) -> Vec<ChunkRow> {
-        let mut rows: Vec<ChunkRow> = self.rows.iter().map(|(row, _)| *row).collect();
-        rows.sort_unstable();
-        rows
+    /// Every place where a frame lies.
+    pub fn frames(&self, id: &FrameId, found: &mut Vec<(Arc<PackRow>, usize)>) {
+        for pack in &self.packs {
+            let at = pack.frames.iter().position(|frame| frame.id == *id);
+            found.extend(at.map(|at| (pack.clone(), at)));
+        }
+    }
+
+    /// Makes a run of it.
+    pub fn feed(&self, builder: &mut Builder<'_>) -> Result<(), IndexError> {
+        let mut named = self.named.iter().peekable();
+        let segments = self.segments.iter();
+        let numbers: BTreeMap<SegmentId, u32> =
+            segments.map(|(id, count)| (*id, builder.add_segment(*id, *count))).collect();
+        for (info, pack) in self.infos.iter().zip(0u32..) {
+            let mut about = Vec::new();
+            while let Some((_, segment)) = named.next_if(|(named, _)| *named == pack) {
+                about.extend(numbers.get(segment));
+            }
+            builder.add_pack(info, about)?;
+        }
+        Ok(())
     }
 }

@@ -5,16 +5,25 @@
 //!
 //! The cache is a few *runs*, finished redb files that nobody writes any more, so that any number
 //! of processes read them at once; what the newest segments say beside them is kept in memory
-//! (the *delta*) until it is worth a run of its own. Runs are merged so that each is at least
-//! four times as large as the next one: few files to look into, each fact rewritten a few times.
+//! (the *delta*) until it is worth a run of its own. Many new segments become a run at once. Runs
+//! are merged so that each is at least four times as large as the next one: few files to look
+//! into, each fact rewritten a few times.
+//!
+//! Memory does not grow with the number of chunks: nothing of a run is read before it is asked
+//! for, and rows are sorted part by part. There is no filter in front of a run: a look-up in vain
+//! costs 3 us, a hundredth of what it costs to store the chunk that is new.
 //!
 //! Facts are never wrong, only incomplete or about a pack that is gone: they may be cached for
 //! ever. What exists is said by the listing of `packs/` alone.
 
+mod build;
 mod delta;
-mod merge;
+mod find;
+mod near;
+mod pass;
 mod run;
 mod segment;
+mod sort;
 
 pub use segment::{list_segments, read_segment, segment_key, segment_of_key, write_segment};
 
@@ -25,9 +34,10 @@ use std::sync::Arc;
 use crate::format::FormatError;
 use crate::format::frame::{ChunkKind, Codec};
 use crate::format::pack::PackInfo;
-use crate::id::{ChunkId, FrameId, PackId, SegmentId, SnapshotId};
+use crate::id::{FrameId, PackId, SegmentId, SnapshotId};
 use crate::object::{ObjectError, Sealer};
 use crate::storage::{Storage, StorageError};
+use build::Builder;
 use delta::Delta;
 use run::Run;
 
@@ -96,16 +106,6 @@ pub struct PackRow {
     pub frames: Vec<FrameRow>,
 }
 
-/// Where a chunk lies. Packs are numbered within one run or delta.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct ChunkRow {
-    id: ChunkId,
-    pack: u32,
-    frame: u16,
-    offset: u32,
-    len: u32,
-}
-
 /// One place where a chunk lies.
 #[derive(Debug, Clone)]
 pub struct Location {
@@ -137,9 +137,9 @@ impl Location {
 /// A chunk with all places where it lies, as a pass over the whole index meets it.
 #[derive(Debug)]
 pub struct Chunk {
-    /// The chunk.
-    pub id: ChunkId,
-    /// Its number among all chunks of the index, for bit maps.
+    /// The first bytes of its id, which tell it from all others.
+    pub start: [u8; run::START_LEN],
+    /// Its number among all chunks of the index, for bit maps: that of one of its copies.
     pub number: u64,
     /// Its length, bytes.
     pub len: u32,
@@ -156,6 +156,10 @@ pub struct Refreshed {
     pub segments: BTreeSet<SegmentId>,
 }
 
+/// When so many bytes of segments are new, a run is made of them at once, some 65,536 chunks.
+const NEWS_WORTH_A_RUN: u64 = 2 << 20;
+/// So many segments are read ahead, each by a thread.
+const READERS: usize = 2;
 /// So many chunks are kept in memory before they become a run.
 const DELTA_CHUNKS_MAX: usize = 65_536;
 /// From so many chunks on, or segments, the next process shall find a run instead.
@@ -217,21 +221,34 @@ impl Index {
         storage: &dyn Storage,
         sealer: &Sealer,
     ) -> Result<Refreshed, IndexError> {
-        let segments = segment::list_segments(storage)?;
+        let listed = segment::list_with_lens(storage)?;
+        let segments: BTreeSet<SegmentId> = listed.keys().copied().collect();
         let (stay, gone) =
             std::mem::take(&mut self.runs).into_iter().partition(|run| run.is_alive(&segments));
         self.runs = stay;
         Vec::into_iter(gone).for_each(|run: Run| run.remove());
-        let mut damaged = Vec::new();
-        for id in &segments {
-            if self.covers(id) {
-                continue;
+        let news = listed.iter().filter(|(id, _)| !self.covers(id));
+        let (mut news, lens): (Vec<SegmentId>, Vec<u64>) = news.unzip();
+        if lens.iter().sum::<u64>() >= NEWS_WORTH_A_RUN {
+            let read = self.read_at_once(storage, sealer, &news);
+            match read {
+                Ok(damaged) => {
+                    self.fold()?;
+                    return Ok(Refreshed { damaged, segments });
+                }
+                // In memory there may be room for a little.
+                Err(IndexError::Cache { source, .. }) if has_no_room(&source) => {}
+                Err(error) => return Err(error),
             }
-            match segment::read_segment(storage, sealer, id) {
-                Ok(packs) => self.add(*id, &packs)?,
+        }
+        news.retain(|id| !self.covers(id));
+        let mut damaged = Vec::new();
+        for id in news {
+            match segment::read_segment(storage, sealer, &id) {
+                Ok(packs) => self.add(id, &packs)?,
                 Err(IndexError::Storage(error)) if error.is_not_found() => {}
                 Err(error @ IndexError::Storage(_)) => return Err(error),
-                Err(error) => damaged.push((*id, error)),
+                Err(error) => damaged.push((id, error)),
             }
         }
         let worth = self.delta.chunk_count() >= DELTA_CHUNKS_WORTH_A_RUN
@@ -240,6 +257,41 @@ impl Index {
             self.fold()?;
         }
         Ok(Refreshed { damaged, segments })
+    }
+
+    /// Makes one run of many segments. Returns those that are damaged. What was read before the
+    /// storage failed is kept.
+    fn read_at_once(
+        &mut self,
+        storage: &dyn Storage,
+        sealer: &Sealer,
+        ids: &[SegmentId],
+    ) -> Result<Vec<(SegmentId, IndexError)>, IndexError> {
+        let (mut damaged, mut outage) = (Vec::new(), None);
+        let run = build::write_run(&self.directory, &mut |builder| {
+            segment::read_ahead(storage, sealer, ids, READERS, &mut |id, packs| {
+                match packs {
+                    Ok(packs) => {
+                        let segment = builder.add_segment(id, packs.len() as u32);
+                        for pack in &packs {
+                            builder.add_pack(pack, [segment])?;
+                        }
+                    }
+                    Err(IndexError::Storage(error)) if error.is_not_found() => {}
+                    Err(error @ IndexError::Storage(_)) => {
+                        outage = Some(error);
+                        return Ok(false);
+                    }
+                    Err(error) => damaged.push((id, error)),
+                }
+                Ok(true)
+            })
+        })?;
+        match run.segments().is_empty() {
+            true => run.remove(),
+            false => self.runs.push(run),
+        }
+        outage.map_or(Ok(damaged), Err)
     }
 
     fn covers(&self, id: &SegmentId) -> bool {
@@ -274,7 +326,8 @@ impl Index {
     pub fn fold(&mut self) -> Result<(), IndexError> {
         if !self.delta.is_empty() {
             let delta = std::mem::take(&mut self.delta);
-            let run = match merge::write_run(&self.directory, &[], Some(&delta)) {
+            let mut feed = |builder: &mut Builder<'_>| delta.feed(builder);
+            let run = match build::write_run(&self.directory, &mut feed) {
                 // The repository is not to be unusable because its cache is, nor while the disk
                 // that both lie on is being cleaned up.
                 Err(IndexError::Cache { source, .. })
@@ -282,28 +335,43 @@ impl Index {
                         && delta.chunk_count() as u64 + self.chunk_count_in_memory()
                             <= MEMORY_CHUNKS_MAX =>
                 {
-                    merge::write_run_in_memory(&self.directory, &delta)?
+                    build::write_run_in_memory(&self.directory, &mut feed)?
                 }
                 written => written?,
             };
             self.runs.push(run);
         }
+        self.merge()
+    }
+
+    /// Makes one run of those that are too much alike in size.
+    fn merge(&mut self) -> Result<(), IndexError> {
         self.runs.sort_by_key(|run| std::cmp::Reverse(run.chunk_count()));
-        while let [.., larger, smaller] = self.runs.as_slice() {
-            if larger.chunk_count() >= smaller.chunk_count().saturating_mul(MERGE_RATIO) {
-                break;
+        let counts: Vec<u64> = self.runs.iter().map(Run::chunk_count).collect();
+        let mut first = counts.len();
+        for (at, pair) in counts.windows(2).enumerate().rev() {
+            // Those behind it are one by then, if they are merged.
+            let behind = counts.get(first.max(at + 1)..).filter(|_| first == at + 1);
+            let smaller = behind.map_or(pair[1], |merged| merged.iter().sum());
+            if pair[0] < smaller.saturating_mul(MERGE_RATIO) {
+                first = at;
             }
-            let pair = self.runs.split_off(self.runs.len() - 2);
-            let merged = match merge::write_run(&self.directory, &pair, None) {
-                Err(IndexError::Cache { source, .. }) if has_no_room(&source) => {
-                    self.runs.extend(pair);
-                    break;
-                }
-                merged => merged?,
-            };
-            pair.into_iter().for_each(Run::remove);
-            self.runs.push(merged);
-            self.runs.sort_by_key(|run| std::cmp::Reverse(run.chunk_count()));
+        }
+        let alike = self.runs.split_off(first);
+        if alike.is_empty() {
+            return Ok(());
+        }
+        let merged = build::write_run(&self.directory, &mut |builder| {
+            alike.iter().try_for_each(|run| builder.add_run(run))
+        });
+        match merged {
+            Err(IndexError::Cache { source, .. }) if has_no_room(&source) => {
+                self.runs.extend(alike);
+            }
+            merged => {
+                self.runs.push(merged?);
+                alike.into_iter().for_each(Run::remove);
+            }
         }
         Ok(())
     }
@@ -311,37 +379,6 @@ impl Index {
     fn chunk_count_in_memory(&self) -> u64 {
         let in_memory = self.runs.iter().filter(|run| !run.is_in(&self.directory));
         in_memory.map(Run::chunk_count).sum()
-    }
-
-    /// Every place where a chunk is known to lie.
-    pub fn locations(&self, id: &ChunkId) -> Result<Vec<Location>, IndexError> {
-        let mut found = self.delta.locations(id);
-        for run in &self.runs {
-            run.locations(id, &mut found)?;
-        }
-        Ok(found)
-    }
-
-    /// Whether any of the places where the chunk lies is `acceptable`.
-    pub fn any_location(
-        &self,
-        id: &ChunkId,
-        mut acceptable: impl FnMut(&Location) -> bool,
-    ) -> Result<bool, IndexError> {
-        // The usual answer for a chunk is one place, or none.
-        Ok(self.locations(id)?.iter().any(&mut acceptable))
-    }
-
-    /// Every place where a frame is known to lie. A pass over all packs: only delta frames, which
-    /// are few, ask for it.
-    pub fn frame_locations(&self, id: &FrameId) -> Result<Vec<(Arc<PackRow>, usize)>, IndexError> {
-        let mut found = Vec::new();
-        self.packs(&mut |_, pack| {
-            if let Some(frame) = pack.frames.iter().position(|frame| frame.id == *id) {
-                found.push((pack.clone(), frame));
-            }
-        })?;
-        Ok(found)
     }
 
     /// Every pack that is known, with its number; one may come twice.
@@ -353,6 +390,18 @@ impl Index {
         }
         self.delta.packs(&mut |number, pack| each(first + number, pack));
         Ok(())
+    }
+
+    /// Those of these packs, which are in order, that are not known.
+    pub fn unknown_of(&self, listed: &[(PackId, u64)]) -> Result<Vec<(PackId, u64)>, IndexError> {
+        let mut is_known = vec![false; listed.len()];
+        self.packs(&mut |_, pack| {
+            if let Ok(at) = listed.binary_search_by_key(&pack.id, |(id, _)| *id) {
+                is_known[at] = true;
+            }
+        })?;
+        let unknown = listed.iter().zip(is_known).filter(|(_, is_known)| !is_known);
+        Ok(unknown.map(|(listed, _)| *listed).collect())
     }
 
     /// Every pack that one of these segments names, at least once. What is cached may be about
@@ -382,10 +431,21 @@ impl Index {
 
     /// The pack with a number, as `packs` counts. The delta must be folded.
     pub fn pack(&self, number: u32) -> Result<Arc<PackRow>, IndexError> {
+        let (run, number) = self.run_of(number)?;
+        run.pack(number)
+    }
+
+    /// All that is known of the pack with a number. The delta must be folded.
+    pub fn pack_info(&self, number: u32) -> Result<PackInfo, IndexError> {
+        let (run, number) = self.run_of(number)?;
+        run.info(number)
+    }
+
+    fn run_of(&self, number: u32) -> Result<(&Run, u32), IndexError> {
         let mut below = number;
         for run in &self.runs {
             match below.checked_sub(run.pack_count()) {
-                None => return run.pack(below),
+                None => return Ok((run, below)),
                 Some(rest) => below = rest,
             }
         }
@@ -402,21 +462,9 @@ impl Index {
         self.runs.iter().map(Run::chunk_count).sum::<u64>() + self.delta.chunk_count() as u64
     }
 
-    /// The number of a chunk among all, as `chunks` counts. The delta must be folded.
-    pub fn number(&self, id: &ChunkId) -> Result<Option<u64>, IndexError> {
-        let mut first = 0;
-        for run in &self.runs {
-            if let Some(number) = run.number(id)? {
-                return Ok(Some(first + number));
-            }
-            first += run.chunk_count();
-        }
-        Ok(None)
-    }
-
     /// Every chunk once, in order of ids. The delta must be folded.
     pub fn chunks(&self, each: &mut dyn FnMut(&Chunk)) -> Result<(), IndexError> {
-        merge::each_chunk(&self.runs, each)
+        pass::each_chunk(&self.runs, each)
     }
 }
 

@@ -1,81 +1,175 @@
-//! A run: a finished redb file. Chunks stand in rows of some fifty, ordered by id; a row's key is
-//! the ids' first bits. One row costs one look-up, and building costs one insertion a row.
+//! A run: a finished redb file.
+//!
+//! Packs stand in it one after the other, with their frames, and so do the ids of all chunks, in
+//! the order in which they were stored: what lies together is read together. Beside them stands
+//! the order of chunks and of frames by their ids, in rows of the same length, some hundred of
+//! them in one value whose key is the ids' first bits: one look-up costs one value.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{ReadOnlyDatabase, ReadOnlyTable, ReadableDatabase, TableDefinition};
 
-use super::{ChunkRow, FrameRow, IndexError, Location, PackRow};
+use super::near::{Near, Spot};
+use super::sort::{ROW_LEN, Row};
+use super::{FrameRow, IndexError, Location, PackRow};
 use crate::format::FormatError;
 use crate::format::codec::{Put, Take};
 use crate::format::frame::{ChunkKind, Codec};
+use crate::format::pack::{ChunkInfo, FrameInfo, PackInfo, Trailer};
 use crate::id::{ChunkId, FrameId, PackId, SegmentId, SnapshotId};
 use crate::limits;
 
-pub(super) const CHUNKS: TableDefinition<u32, &[u8]> = TableDefinition::new("chunks");
+/// Rows in order, by the first bits of what they are about.
+pub(super) type Order = TableDefinition<'static, u32, &'static [u8]>;
+
 pub(super) const PACKS: TableDefinition<u32, &[u8]> = TableDefinition::new("packs");
+/// All chunks as they are stored, so many in each value.
+pub(super) const CHUNKS: TableDefinition<u32, &[u8]> = TableDefinition::new("chunks");
+pub(super) const CHUNK_ORDER: Order = TableDefinition::new("order of chunks");
+pub(super) const FRAME_ORDER: Order = TableDefinition::new("order of frames");
 pub(super) const FACTS: TableDefinition<&str, &[u8]> = TableDefinition::new("facts");
 
-/// Bytes of a chunk in a row.
-pub(super) const ROW_LEN: usize = 32 + 4 + 2 + 4 + 4;
-/// Bytes before the chunks of a row: the number of the first of them.
-pub(super) const ROW_START_LEN: usize = 8;
-/// Chunks aimed at in a row.
-const ROW_CHUNKS: u64 = 48;
+/// Bytes of a chunk as it is stored: its id and its length.
+pub(super) const CHUNK_LEN: usize = 32 + 4;
+/// Chunks in one value: one page of redb's, almost filled.
+pub(super) const SLAB_CHUNKS: usize = 112;
+/// Of a chunk's id, so many bytes stand in its row. That is enough to tell any two apart, since
+/// ids are keyed hashes; the whole id stands where the chunk does.
+pub(super) const START_LEN: usize = 16;
+/// Rows aimed at in a value: few values are longer than a page then.
+const ROWS_TOGETHER: u64 = 112;
+/// So many chunks are remembered with one that was looked up.
+const NEIGHBOURS: u32 = 128;
 /// redb's own cache for one run, bytes; the page cache of the system does the rest.
 pub(super) const CACHE_LEN: usize = 2 << 20;
 /// Decoded packs that are remembered: neighbours of a chunk that was asked for come next.
 const PACKS_REMEMBERED: usize = 64;
 /// Changes when the layout of runs changes; others are built anew.
-pub(super) const LAYOUT: &[u8] = b"holdall run 3";
+pub(super) const LAYOUT: &[u8] = b"holdall run 4";
 /// Name of a finished run: `run-`, a random part, `.redb`.
 pub(super) const SUFFIX: &str = ".redb";
 
-/// How many of an id's bits make a row's key, for so many chunks.
-pub(super) fn key_bits(chunk_count: u64) -> u32 {
-    (chunk_count / ROW_CHUNKS).checked_ilog2().map_or(0, |bits| (bits + 1).min(32))
+/// How many keys so many rows are spread over.
+pub(super) fn key_count(row_count: u64) -> u32 {
+    u32::try_from(row_count.div_ceil(ROWS_TOGETHER)).unwrap_or(u32::MAX)
 }
 
-/// The row that a chunk is in.
-pub(super) fn row_key(id: &ChunkId, bits: u32) -> u32 {
-    let [a, b, c, d, ..] = id.0;
-    u32::from_be_bytes([a, b, c, d]).checked_shr(32 - bits).unwrap_or(0)
+/// The key under which a row stands that begins with these bytes.
+pub(super) fn row_key(start: &[u8], key_count: u32) -> u32 {
+    let first = start.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+    // The product has 64 bits, of which the upper half is wanted.
+    ((u64::from(first) * u64::from(key_count)) >> 32) as u32
 }
 
-pub(super) fn encode_row(row: &ChunkRow, out: &mut Vec<u8>) {
-    out.extend_from_slice(row.id.as_bytes());
-    out.put_u32(row.pack);
-    out.put_u16(row.frame);
-    out.put_u32(row.offset);
-    out.put_u32(row.len);
+/// Numbers stand with the high byte first, so that rows in the order of their bytes are in the
+/// order of packs.
+pub(super) fn chunk_row(id: &ChunkId, pack: u32, frame: u16, position: u32, len: u32) -> Row {
+    let mut row = [0; ROW_LEN];
+    row[..START_LEN].copy_from_slice(&id.0[..START_LEN]);
+    row[16..20].copy_from_slice(&pack.to_be_bytes());
+    row[20..22].copy_from_slice(&frame.to_be_bytes());
+    row[22..26].copy_from_slice(&position.to_be_bytes());
+    row[26..].copy_from_slice(&len.to_be_bytes());
+    row
 }
 
-pub(super) fn decode_row(bytes: &[u8]) -> Result<ChunkRow, FormatError> {
-    let mut take = Take::new(bytes);
-    Ok(ChunkRow {
-        id: ChunkId(take.array("chunk id")?),
-        pack: take.u32("pack")?,
-        frame: take.u16("frame")?,
-        offset: take.u32("offset")?,
-        len: take.u32("length")?,
-    })
+pub(super) fn frame_row(id: &FrameId, pack: u32, frame: u16) -> Row {
+    let mut row = [0; ROW_LEN];
+    row[..FrameId::LEN].copy_from_slice(&id.0);
+    row[24..28].copy_from_slice(&pack.to_be_bytes());
+    row[28..].copy_from_slice(&frame.to_be_bytes());
+    row
 }
 
-pub(super) fn encode_pack(pack: &PackRow) -> Vec<u8> {
+/// A copy of a chunk, as its row has it.
+pub(super) struct ChunkRow {
+    pub start: [u8; START_LEN],
+    pub pack: u32,
+    pub frame: u16,
+    /// Its number among all chunks of the run, as they are stored.
+    pub position: u32,
+    pub len: u32,
+}
+
+impl ChunkRow {
+    pub fn of(row: &Row) -> Self {
+        let number =
+            |at: usize| u32::from_be_bytes([row[at], row[at + 1], row[at + 2], row[at + 3]]);
+        Self {
+            start: std::array::from_fn(|at| row[at]),
+            pack: number(16),
+            frame: u16::from_be_bytes([row[20], row[21]]),
+            position: number(22),
+            len: number(26),
+        }
+    }
+}
+
+fn place_of(row: &Row) -> (u32, u16) {
+    let [.., a, b, c, d, e, f] = *row;
+    (u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f]))
+}
+
+/// What stands for a pack: the position of its first chunk, and how many chunks each frame has,
+/// beside what it says of itself.
+pub(super) fn encode_pack(pack: &PackRow, first: u64, frames: &[FrameInfo]) -> Vec<u8> {
     let mut out = pack.id.as_bytes().to_vec();
     out.put_varint(pack.len);
     out.put_u8(pack.kind as u8);
     out.extend_from_slice(pack.session.as_bytes());
+    out.put_varint(first);
     out.put_varint(pack.frames.len() as u64);
-    for frame in &pack.frames {
+    for (frame, info) in pack.frames.iter().zip(frames) {
         out.extend_from_slice(frame.id.as_bytes());
         out.put_u32(frame.offset);
         out.put_u32(frame.stored_len);
         frame.codec.encode(&mut out);
+        out.put_varint(info.chunks.len() as u64);
     }
     out
+}
+
+/// A pack, and where its chunks stand.
+struct KnownPack {
+    row: Arc<PackRow>,
+    /// Position of the first chunk of each frame, and of one behind the last.
+    starts: Vec<u32>,
+}
+
+impl KnownPack {
+    fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut take = Take::new(bytes);
+        let id = PackId(take.array("pack id")?);
+        let len = take.varint("length")?;
+        let kind = ChunkKind::decode(take.u8("kind")?)?;
+        let session = SnapshotId(take.array("session")?);
+        let mut position = take.varint32("position")?;
+        let count = take.count(limits::PACK_FRAMES_MAX, "number of frames")?;
+        let mut frames = Vec::with_capacity(count.min(take.rest().len() / 34));
+        let mut starts = Vec::with_capacity(frames.capacity() + 1);
+        for _ in 0..count {
+            starts.push(position);
+            frames.push(FrameRow {
+                id: FrameId(take.array("frame id")?),
+                offset: take.u32("offset")?,
+                stored_len: take.u32("length")?,
+                codec: Codec::decode(&mut take)?,
+            });
+            let chunks = take.varint32("number of chunks")?;
+            position = position.checked_add(chunks).ok_or(FormatError::Bad("number of chunks"))?;
+        }
+        starts.push(position);
+        Ok(Self { row: Arc::new(PackRow { id, len, kind, session, frames }), starts })
+    }
+
+    /// Positions of the chunks of a frame.
+    fn frame(&self, frame: u16) -> Range<u32> {
+        let start = |at: usize| self.starts.get(at).copied().unwrap_or(0);
+        start(frame.into())..start(usize::from(frame) + 1)
+    }
 }
 
 pub(super) fn encode_segments(segments: &BTreeMap<SegmentId, u32>) -> Vec<u8> {
@@ -96,36 +190,20 @@ fn decode_segments(bytes: &[u8]) -> Result<BTreeMap<SegmentId, u32>, FormatError
     Ok(segments)
 }
 
-fn decode_pack(bytes: &[u8]) -> Result<PackRow, FormatError> {
-    let mut take = Take::new(bytes);
-    let id = PackId(take.array("pack id")?);
-    let len = take.varint("length")?;
-    let kind = ChunkKind::decode(take.u8("kind")?)?;
-    let session = SnapshotId(take.array("session")?);
-    let count = take.count(limits::PACK_FRAMES_MAX, "number of frames")?;
-    let frames = (0..count).map(|_| {
-        Ok(FrameRow {
-            id: FrameId(take.array("frame id")?),
-            offset: take.u32("offset")?,
-            stored_len: take.u32("length")?,
-            codec: Codec::decode(&mut take)?,
-        })
-    });
-    let frames = frames.collect::<Result<_, FormatError>>()?;
-    Ok(PackRow { id, len, kind, session, frames })
-}
-
 /// A finished file with what a set of segments says.
 pub(super) struct Run {
     path: PathBuf,
-    chunks: ReadOnlyTable<u32, &'static [u8]>,
     packs: ReadOnlyTable<u32, &'static [u8]>,
+    chunks: ReadOnlyTable<u32, &'static [u8]>,
+    chunk_order: ReadOnlyTable<u32, &'static [u8]>,
+    frame_order: ReadOnlyTable<u32, &'static [u8]>,
     facts: ReadOnlyTable<&'static str, &'static [u8]>,
     segments: BTreeMap<SegmentId, u32>,
     chunk_count: u64,
+    frame_count: u64,
     pack_count: u32,
-    bits: u32,
-    remembered: Mutex<Vec<(u32, Arc<PackRow>)>>,
+    remembered: Mutex<Vec<(u32, Arc<KnownPack>)>>,
+    near: Mutex<Near>,
 }
 
 impl std::fmt::Debug for Run {
@@ -179,19 +257,23 @@ impl Run {
         }
         let counts = fact("counts")?;
         let mut take = Take::new(&counts);
-        let (chunk_count, pack_count) = (take.u64("chunk count")?, take.u32("pack count")?);
-        let bits = take.u32("bits")?.min(32);
+        let (chunk_count, frame_count) = (take.u64("chunk count")?, take.u64("frame count")?);
+        let pack_count = take.u32("pack count")?;
         let segments = decode_segments(&fact("segments")?)?;
+        let table = |table| read.open_table(table).map_err(|e| error(e.into()));
         Ok(Self {
             path: path.into(),
-            chunks: read.open_table(CHUNKS).map_err(|e| error(e.into()))?,
-            packs: read.open_table(PACKS).map_err(|e| error(e.into()))?,
+            packs: table(PACKS)?,
+            chunks: table(CHUNKS)?,
+            chunk_order: table(CHUNK_ORDER)?,
+            frame_order: table(FRAME_ORDER)?,
             facts,
             segments,
             chunk_count,
+            frame_count,
             pack_count,
-            bits,
             remembered: Mutex::default(),
+            near: Mutex::default(),
         })
     }
 
@@ -222,24 +304,22 @@ impl Run {
         alive > 0 && packs(false) <= alive
     }
 
-    /// Which segments name which packs, by the packs' numbers.
-    pub fn named(&self) -> Result<Vec<(u32, SegmentId)>, IndexError> {
+    /// Which segments name which packs: the packs' numbers, the segments' places in order.
+    pub fn named(&self) -> Result<Vec<(u32, u32)>, IndexError> {
         let value = self.facts.get("named").map_err(|e| cache_error(&self.path, e))?;
         let value = value.ok_or(FormatError::Bad("fact of a run"))?;
-        let segments: Vec<SegmentId> = self.segments.keys().copied().collect();
         let pair = |bytes: &[u8; 8]| {
             let mut take = Take::new(bytes);
-            let (pack, segment) = (take.u32("number of a pack")?, take.u32("segment")?);
-            let segment = segments.get(segment as usize).ok_or(FormatError::Bad("segment"))?;
-            Ok((pack, *segment))
+            Ok((take.u32("number of a pack")?, take.u32("segment")?))
         };
         value.value().as_chunks().0.iter().map(pair).collect()
     }
 
     /// Numbers of the packs that one of these segments names, in order.
     pub fn named_by(&self, segments: &BTreeSet<SegmentId>) -> Result<Vec<u32>, IndexError> {
+        let wanted: Vec<bool> = self.segments.keys().map(|id| segments.contains(id)).collect();
         let mut named = self.named()?;
-        named.retain(|(_, segment)| segments.contains(segment));
+        named.retain(|(_, segment)| wanted.get(*segment as usize).copied().unwrap_or(false));
         let mut numbers: Vec<u32> = named.into_iter().map(|(number, _)| number).collect();
         numbers.sort_unstable();
         Ok(numbers)
@@ -253,52 +333,124 @@ impl Run {
         self.pack_count
     }
 
-    /// Calls `each` with the rows of a chunk and their numbers, until it says stop.
+    /// Calls `each` with the rows that begin with these bytes, until it says stop.
     fn rows(
         &self,
-        id: &ChunkId,
-        each: &mut dyn FnMut(u64, ChunkRow) -> Result<bool, IndexError>,
+        (order, row_count): (&ReadOnlyTable<u32, &'static [u8]>, u64),
+        start: &[u8],
+        each: &mut dyn FnMut(&Row) -> Result<bool, IndexError>,
     ) -> Result<(), IndexError> {
-        let value = self.chunks.get(row_key(id, self.bits));
+        let value = order.get(row_key(start, key_count(row_count)));
         let Some(value) = value.map_err(|e| cache_error(&self.path, e))? else { return Ok(()) };
-        let (start, rows) = value
-            .value()
-            .split_first_chunk::<ROW_START_LEN>()
-            .ok_or(FormatError::Truncated("row of a run"))?;
-        let rows = rows.as_chunks::<ROW_LEN>().0;
-        let first = rows.partition_point(|row| row[..32] < id.0[..]);
-        for (at, row) in rows.iter().enumerate().skip(first) {
-            if row[..32] != id.0 || !each(u64::from_le_bytes(*start) + at as u64, decode_row(row)?)?
-            {
+        let rows = value.value().as_chunks::<ROW_LEN>().0;
+        let first = rows.partition_point(|row| row[..start.len()] < *start);
+        for row in rows.iter().skip(first) {
+            if !row.starts_with(start) || !each(row)? {
                 break;
             }
         }
         Ok(())
     }
 
-    pub fn locations(&self, id: &ChunkId, found: &mut Vec<Location>) -> Result<(), IndexError> {
-        self.rows(id, &mut |_, row| {
-            let pack = self.pack(row.pack)?;
-            found.push(Location {
-                pack,
-                frame: row.frame.into(),
-                offset: row.offset,
-                len: row.len,
-            });
+    /// A copy of a chunk that was near one that was looked up lately.
+    pub fn near(&self, id: &ChunkId) -> Option<Spot> {
+        self.near.lock().unwrap_or_else(PoisonError::into_inner).get(id)
+    }
+
+    /// Calls `each` with every copy of a chunk, until it says stop.
+    pub fn spots(
+        &self,
+        id: &ChunkId,
+        each: &mut dyn FnMut(Spot) -> Result<bool, IndexError>,
+    ) -> Result<(), IndexError> {
+        let order = (&self.chunk_order, self.chunk_count);
+        self.rows(order, &id.0[..START_LEN], &mut |row| match self.spot(id, &ChunkRow::of(row))? {
+            Some(spot) => each(spot),
+            None => Ok(true),
+        })
+    }
+
+    /// The copy of a chunk that a row speaks of. What stands around it is remembered.
+    fn spot(&self, id: &ChunkId, row: &ChunkRow) -> Result<Option<Spot>, IndexError> {
+        let pack = self.known_pack(row.pack)?;
+        if usize::from(row.frame) >= pack.row.frames.len() {
+            return Err(FormatError::Bad("number of a frame").into());
+        }
+        let first = pack.frame(row.frame).start;
+        let last = first.saturating_add(NEIGHBOURS).max(row.position.saturating_add(1));
+        let end = pack.starts.last().copied().unwrap_or(0).min(last);
+        let (mut frame, mut offset, mut found) = (row.frame, 0, None);
+        let mut near = self.near.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(spot) = near.get(id).filter(|spot| spot.position == row.position) {
+            return Ok(Some(spot));
+        }
+        for (position, chunk) in (first..end).zip(self.chunk_infos(first..end)?) {
+            while position >= pack.frame(frame).end {
+                (frame, offset) = (frame + 1, 0);
+            }
+            let spot = Spot { pack: row.pack, frame, offset, len: chunk.len, position };
+            if position == row.position {
+                found = (chunk.id == *id).then_some(spot);
+            }
+            near.put(chunk.id, spot);
+            offset = offset.saturating_add(chunk.len);
+        }
+        Ok(found)
+    }
+
+    /// The chunks at these positions.
+    fn chunk_infos(&self, positions: Range<u32>) -> Result<Vec<ChunkInfo>, IndexError> {
+        let mut found = Vec::with_capacity(positions.len());
+        let mut next = positions.start as usize;
+        while next < positions.end as usize {
+            let slab = self.chunks.get((next / SLAB_CHUNKS) as u32);
+            let slab = slab.map_err(|e| cache_error(&self.path, e))?;
+            let slab = slab.ok_or(FormatError::Bad("position of a chunk"))?;
+            let chunks = slab.value().as_chunks::<CHUNK_LEN>().0;
+            let from = chunks.get(next % SLAB_CHUNKS..).unwrap_or_default();
+            let some = from.get(..positions.end as usize - next).unwrap_or(from);
+            if some.is_empty() {
+                return Err(FormatError::Bad("position of a chunk").into());
+            }
+            for bytes in some {
+                let mut take = Take::new(bytes);
+                let id = ChunkId(take.array("chunk id")?);
+                found.push(ChunkInfo { id, len: take.u32("length")? });
+            }
+            next += some.len();
+        }
+        Ok(found)
+    }
+
+    /// The id of the chunk at a position.
+    pub fn id(&self, position: u32) -> Result<ChunkId, IndexError> {
+        let infos = self.chunk_infos(position..position.saturating_add(1))?;
+        Ok(infos.first().ok_or(FormatError::Bad("position of a chunk"))?.id)
+    }
+
+    pub fn location(&self, spot: &Spot) -> Result<Location, IndexError> {
+        let pack = self.pack(spot.pack)?;
+        Ok(Location { pack, frame: spot.frame.into(), offset: spot.offset, len: spot.len })
+    }
+
+    /// Every place where a frame lies.
+    pub fn frames(
+        &self,
+        id: &FrameId,
+        found: &mut Vec<(Arc<PackRow>, usize)>,
+    ) -> Result<(), IndexError> {
+        self.rows((&self.frame_order, self.frame_count), &id.0, &mut |row| {
+            let (pack, frame) = place_of(row);
+            found.push((self.pack(pack)?, frame.into()));
             Ok(true)
         })
     }
 
-    pub fn number(&self, id: &ChunkId) -> Result<Option<u64>, IndexError> {
-        let mut found = None;
-        self.rows(id, &mut |number, _| {
-            found = Some(number);
-            Ok(false)
-        })?;
-        Ok(found)
+    pub fn pack(&self, number: u32) -> Result<Arc<PackRow>, IndexError> {
+        Ok(self.known_pack(number)?.row.clone())
     }
 
-    pub fn pack(&self, number: u32) -> Result<Arc<PackRow>, IndexError> {
+    fn known_pack(&self, number: u32) -> Result<Arc<KnownPack>, IndexError> {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = remembered.iter().position(|(n, _)| *n == number) {
             // The latest comes last, the first one goes.
@@ -308,7 +460,7 @@ impl Run {
         }
         let value = self.packs.get(number).map_err(|e| cache_error(&self.path, e))?;
         let value = value.ok_or(FormatError::Bad("number of a pack"))?;
-        let pack = Arc::new(decode_pack(value.value())?);
+        let pack = Arc::new(KnownPack::decode(value.value())?);
         if remembered.len() >= PACKS_REMEMBERED {
             remembered.remove(0);
         }
@@ -316,34 +468,37 @@ impl Run {
         Ok(pack)
     }
 
+    /// All that a pack says of itself.
+    pub fn info(&self, number: u32) -> Result<PackInfo, IndexError> {
+        let pack = self.known_pack(number)?;
+        let positions = pack.frame(0).start..pack.starts.last().copied().unwrap_or(0);
+        let mut chunks = self.chunk_infos(positions)?.into_iter();
+        let frames = pack.row.frames.iter().zip(0u16..).map(|(frame, number)| {
+            let FrameRow { id, offset, stored_len, codec } = *frame;
+            let chunks = chunks.by_ref().take(pack.frame(number).len()).collect();
+            FrameInfo { id, offset, stored_len, codec, chunks }
+        });
+        let frames = frames.collect();
+        let PackRow { id, len, kind, session, .. } = *pack.row;
+        Ok(PackInfo { id, len, trailer: Trailer { session, kind, frames } })
+    }
+
     pub fn packs(&self, each: &mut dyn FnMut(u32, &Arc<PackRow>)) -> Result<(), IndexError> {
         for item in self.packs.range::<u32>(..).map_err(|e| cache_error(&self.path, e))? {
             let (number, value) = item.map_err(|e| cache_error(&self.path, e))?;
-            each(number.value(), &Arc::new(decode_pack(value.value())?));
+            each(number.value(), &KnownPack::decode(value.value())?.row);
         }
         Ok(())
     }
 
-    /// All chunk rows in order, with their numbers.
-    pub fn all_rows(
+    /// The rows of all chunks in order, some of them at once.
+    pub fn chunk_rows(
         &self,
-    ) -> Result<impl Iterator<Item = Result<(u64, ChunkRow), IndexError>> + '_, IndexError> {
-        let range = self.chunks.range::<u32>(..).map_err(|e| cache_error(&self.path, e))?;
-        Ok(range.flat_map(|item| {
-            let rows = item.map_err(|e| cache_error(&self.path, e)).and_then(|(_, value)| {
-                let (start, rows) = value
-                    .value()
-                    .split_first_chunk::<ROW_START_LEN>()
-                    .ok_or(FormatError::Truncated("row of a run"))?;
-                let start = u64::from_le_bytes(*start);
-                let rows = rows.as_chunks::<ROW_LEN>().0.iter().enumerate();
-                let rows = rows.map(|(at, row)| Ok((start + at as u64, decode_row(row)?)));
-                rows.collect::<Result<Vec<_>, IndexError>>()
-            });
-            match rows {
-                Ok(rows) => rows.into_iter().map(Ok).collect::<Vec<_>>(),
-                Err(error) => vec![Err(error)],
-            }
+    ) -> Result<impl Iterator<Item = Result<Vec<Row>, IndexError>> + '_, IndexError> {
+        let range = self.chunk_order.range::<u32>(..).map_err(|e| cache_error(&self.path, e))?;
+        Ok(range.map(|item| {
+            let (_, value) = item.map_err(|e| cache_error(&self.path, e))?;
+            Ok(value.value().as_chunks().0.to_vec())
         }))
     }
 }

@@ -1,6 +1,7 @@
 //! Index segments in storage. Format: `format-spec/08-index.md`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::IndexError;
 use crate::format::envelope::ObjectType;
@@ -37,9 +38,18 @@ pub fn write_segment(
 
 /// Names of the segments that are there.
 pub fn list_segments(storage: &dyn Storage) -> Result<BTreeSet<SegmentId>, IndexError> {
-    let mut ids = BTreeSet::new();
-    storage.list("index/", &mut |listed| ids.extend(segment_of_key(&listed.key)))?;
-    Ok(ids)
+    Ok(list_with_lens(storage)?.into_keys().collect())
+}
+
+/// Segments that are there, with their lengths, bytes.
+pub(super) fn list_with_lens(
+    storage: &dyn Storage,
+) -> Result<BTreeMap<SegmentId, u64>, IndexError> {
+    let mut segments = BTreeMap::new();
+    storage.list("index/", &mut |listed| {
+        segments.extend(segment_of_key(&listed.key).map(|id| (id, listed.len)));
+    })?;
+    Ok(segments)
 }
 
 /// What a segment says.
@@ -54,4 +64,37 @@ pub fn read_segment(
         .open(ObjectType::Segment, &key, object)
         .and_then(|payload| Ok(decode_segment(&payload)?))
         .map_err(|source| IndexError::Segment { id: *id, source })
+}
+
+/// Gives what each segment says to `each`, until it says stop. Several are read at once.
+pub(super) fn read_ahead(
+    storage: &dyn Storage,
+    sealer: &Sealer,
+    ids: &[SegmentId],
+    threads: usize,
+    each: &mut dyn FnMut(SegmentId, Result<Vec<PackInfo>, IndexError>) -> Result<bool, IndexError>,
+) -> Result<(), IndexError> {
+    let next = AtomicUsize::new(0);
+    // Nothing waits in it: what was read is held by who read it.
+    let (sender, receiver) = crossbeam_channel::bounded(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.min(ids.len()) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if sender.send((*id, read_segment(storage, sealer, id))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        // Dropped at the end of the loop, it ends the threads.
+        for (id, packs) in receiver {
+            if !each(id, packs)? {
+                break;
+            }
+        }
+        Ok(())
+    })
 }

@@ -1,10 +1,11 @@
 use super::*;
 use crate::crypto::KeyRing;
 use crate::format::pack::{ChunkInfo, FrameInfo, Trailer};
-use crate::id::RepositoryId;
-use crate::storage::MemoryStorage;
+use crate::id::{ChunkId, RepositoryId};
+use crate::storage::{ErrorKind, Listed, MemoryStorage};
 use crate::world::{SeededWorld, Time, World, random};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn pack(world: &dyn World, chunks: &[ChunkId]) -> PackInfo {
     let mut offset = 16;
@@ -84,8 +85,11 @@ fn a_pass_meets_every_chunk_once_with_its_own_number() {
     index
         .chunks(&mut |chunk| {
             assert!(numbers.insert(chunk.number) && chunk.number < index.chunk_count());
-            assert_eq!(index.number(&chunk.id).unwrap(), Some(chunk.number));
-            met.insert(chunk.id, chunk.packs.iter().map(|(n, _)| packs[n]).collect::<Vec<_>>());
+            let id = index.id(chunk.number).unwrap();
+            assert_eq!(index.number(&id).unwrap(), Some(chunk.number));
+            let is_it = |number| number == chunk.number;
+            assert_eq!(index.number_where(&id, is_it).unwrap(), Some(chunk.number));
+            met.insert(id, chunk.packs.iter().map(|(n, _)| packs[n]).collect::<Vec<_>>());
         })
         .unwrap();
     met.values_mut().for_each(|packs| packs.sort());
@@ -207,4 +211,123 @@ fn a_pack_counts_as_named_by_every_segment_that_names_it_and_by_no_other() {
     index.learn(&packs).unwrap();
     index.fold().unwrap();
     assert_eq!(named(&index, &[]), [false; 10], "what a pack says of itself names it nowhere");
+}
+
+#[test]
+fn a_frame_is_found_in_every_pack_that_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = SeededWorld::new(6, Time::default());
+    let mut index = Index::open(directory.path()).unwrap();
+    let ids: Vec<ChunkId> = (0..90).map(|_| ChunkId(random(&world))).collect();
+    let first = pack(&world, &ids);
+    // A repack moves frames as they are.
+    let mut second = pack(&world, &ids[..9]);
+    second.trailer.frames[1] = first.trailer.frames[20].clone();
+    index.add(SegmentId([1; 32]), std::slice::from_ref(&first)).unwrap();
+    index.fold().unwrap();
+    index.add(SegmentId([2; 32]), std::slice::from_ref(&second)).unwrap();
+    for folded in [false, true] {
+        for (at, frame) in first.trailer.frames.iter().enumerate() {
+            let found = index.frame_locations(&frame.id).unwrap();
+            let mut found: Vec<_> = found.iter().map(|(pack, at)| (pack.id, *at)).collect();
+            let mut expected = vec![(first.id, at)];
+            expected.extend((at == 20).then_some((second.id, 1)));
+            found.sort();
+            expected.sort();
+            assert_eq!(found, expected, "{folded}");
+        }
+        assert!(index.frame_locations(&FrameId([0xee; 24])).unwrap().is_empty());
+        index.fold().unwrap();
+    }
+}
+
+#[test]
+fn what_is_remembered_of_neighbours_is_right_and_is_not_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = SeededWorld::new(7, Time::default());
+    let mut index = Index::open(directory.path()).unwrap();
+    let ids: Vec<ChunkId> = (0..400).map(|_| ChunkId(random(&world))).collect();
+    let packs = [pack(&world, &ids), pack(&world, &ids[100..])];
+    index.add(SegmentId([1; 32]), &packs).unwrap();
+    index.fold().unwrap();
+    assert!(index.runs[0].near(&ids[1]).is_none());
+    for (at, id) in ids.iter().enumerate() {
+        for wanted in &packs {
+            let is_there = index.any_location(id, |location| {
+                let frame = wanted.trailer.frames.get(location.frame);
+                let chunks = frame.into_iter().flat_map(|frame| &frame.chunks);
+                let at = chunks.map(|chunk| chunk.id).position(|found| found == *id);
+                location.pack.id == wanted.id && at == Some(location.offset as usize / 7)
+            });
+            let is_there = is_there.unwrap();
+            assert_eq!(is_there, wanted.id == packs[0].id || at >= 100, "{at}");
+        }
+    }
+    assert_eq!(index.pack_info(1).unwrap(), packs[1]);
+    assert!(index.runs[0].near(&ids[350]).is_some());
+}
+
+/// Gives so many objects, and no more.
+#[derive(Debug)]
+struct Failing<'a>(&'a MemoryStorage, AtomicUsize);
+
+impl Storage for Failing<'_> {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+    fn put(&self, key: &str, parts: &[&[u8]]) -> Result<(), StorageError> {
+        self.0.put(key, parts)
+    }
+    fn get(&self, key: &str, len_max: u64) -> Result<Vec<u8>, StorageError> {
+        let counted = |left: usize| left.checked_sub(1);
+        match self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, counted) {
+            Ok(_) => self.0.get(key, len_max),
+            Err(_) => Err(StorageError::new(ErrorKind::Transient, key, "is not to be had")),
+        }
+    }
+    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, StorageError> {
+        self.0.get_range(key, offset, len)
+    }
+    fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<(), StorageError> {
+        self.0.list(prefix, each)
+    }
+    fn delete(&self, key: &str) -> Result<(), StorageError> {
+        self.0.delete(key)
+    }
+    fn stat(&self, key: &str) -> Result<u64, StorageError> {
+        self.0.stat(key)
+    }
+}
+
+#[test]
+fn many_segments_become_one_run_and_an_outage_costs_only_what_was_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = SeededWorld::new(8, Time::default());
+    let storage = MemoryStorage::new();
+    let sealer =
+        Sealer { keys: KeyRing::generate(&world), repository: RepositoryId(random(&world)) };
+    let mut expected = BTreeMap::new();
+    for _ in 0..8 {
+        let ids: Vec<ChunkId> = (0..12_000).map(|_| ChunkId(random(&world))).collect();
+        let packs: Vec<PackInfo> = ids.chunks(3_000).map(|ids| pack(&world, ids)).collect();
+        write_segment(&storage, &sealer, &world, &packs).unwrap();
+        for (ids, pack) in ids.chunks(3_000).zip(&packs) {
+            expected.extend(ids.iter().step_by(100).map(|id| (*id, vec![pack.id])));
+        }
+    }
+    let damaged = SegmentId([9; 32]);
+    storage.put(&segment_key(&damaged), &[&[0; 100]]).unwrap();
+    let mut index = Index::open(directory.path()).unwrap();
+    let failing = Failing(&storage, AtomicUsize::new(5));
+    assert!(matches!(index.refresh(&failing, &sealer), Err(IndexError::Storage(_))));
+    let kept = index.runs[0].segments().len();
+    assert!((1..=5).contains(&kept) && index.runs.len() == 1 && index.delta.is_empty());
+    // Another process goes on from there.
+    let mut index = Index::open(directory.path()).unwrap();
+    let failing = Failing(&storage, AtomicUsize::new(9 - kept));
+    let refreshed = index.refresh(&failing, &sealer).unwrap();
+    assert_eq!(refreshed.damaged.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [damaged]);
+    index.fold().unwrap();
+    assert_eq!(index.chunk_count(), 96_000);
+    check(&index, &expected);
 }

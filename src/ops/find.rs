@@ -80,6 +80,15 @@ pub fn find(
     Ok(search.report)
 }
 
+fn start_hex(start: &[u8]) -> String {
+    let mut id = ChunkId::default();
+    let (first, _) = id.0.split_at_mut(start.len());
+    first.copy_from_slice(start);
+    let mut hex = id.to_hex();
+    hex.truncate(2 * start.len());
+    hex
+}
+
 /// The chunk that a prefix of its id names, among all that the index knows.
 pub fn chunk_by_prefix(
     repository: &Arc<Repository>,
@@ -94,14 +103,17 @@ pub fn chunk_by_prefix(
         repository.with_index_mut(|index| index.fold())?;
         repository.with_index(|index| {
             index.chunks(&mut |chunk| {
-                if chunk.id.to_hex().starts_with(prefix) {
-                    first.get_or_insert(chunk.id);
+                let start = start_hex(&chunk.start);
+                if start.starts_with(prefix) || prefix.starts_with(&start) {
+                    first.get_or_insert(chunk.number);
                     count += 1;
                 }
             })
         })??;
     }
-    Ok(match (first, count) {
+    let first = first.map(|number| repository.with_index(|index| index.id(number)));
+    let first = first.transpose()?.transpose()?;
+    Ok(match (first.filter(|id| id.to_hex().starts_with(prefix)), count) {
         (Some(id), 1) => Ok(id),
         (Some(_), count) => Err(PrefixError::Ambiguous { prefix: prefix.into(), count }),
         (None, _) => Err(PrefixError::Unknown(prefix.into())),

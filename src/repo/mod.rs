@@ -28,7 +28,6 @@ pub use session::{Distrusted, Presence, Session};
 pub use slots::{NewSlot, SlotRecord};
 pub use snapshots::SnapshotRecord;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -119,6 +118,12 @@ pub enum RepoError {
     /// A key that is needed is not given by this slot, or the last slot was to be removed.
     #[error(transparent)]
     Key(#[from] CryptoError),
+}
+
+/// The length of a pack in a listing; `None` if it is not listed.
+pub fn listed_len(listed: &[(PackId, u64)], id: &PackId) -> Option<u64> {
+    let at = listed.binary_search_by_key(id, |(id, _)| *id).ok()?;
+    listed.get(at).map(|(_, len)| *len)
 }
 
 /// Who works on the repository, and with what.
@@ -245,12 +250,15 @@ impl Repository {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every pack that is there now, with its length.
+    /// Every pack that is there now, with its length, in order of ids.
     pub fn list_packs(&self) -> Result<Vec<(PackId, u64)>, RepoError> {
         let mut packs = Vec::new();
         self.storage.list("packs/", &mut |listed| {
             packs.extend(pack_of_key(&listed.key).map(|id| (id, listed.len)));
         })?;
+        packs.sort_unstable();
+        // What changes while it is listed may come twice.
+        packs.dedup_by_key(|(id, _)| *id);
         Ok(packs)
     }
 
@@ -281,11 +289,10 @@ impl Repository {
     /// Every pack that is listed and that no segment names: their own trailers are asked, so that
     /// a lost or damaged segment costs time and nothing else. Returns those that do not say.
     pub fn learn_from_trailers(&self) -> Result<Vec<(PackId, PackError)>, RepoError> {
-        let mut unknown: HashSet<PackId> =
-            self.list_packs()?.into_iter().map(|(id, _)| id).collect();
-        self.with_index(|index| index.packs(&mut |_, pack| _ = unknown.remove(&pack.id)))??;
+        let listed = self.list_packs()?;
+        let unknown = self.with_index(|index| index.unknown_of(&listed))??;
         let mut silent = Vec::new();
-        for id in unknown {
+        for (id, _) in unknown {
             match crate::pack::read_trailer(&*self.storage, &self.sealer, &id) {
                 Ok(info) => self.with_index_mut(|index| index.learn(&[info]))?,
                 // Deleted since the listing.

@@ -8,6 +8,7 @@ use super::condition::{self, Avoided};
 use super::pipeline::{Pipeline, Settings};
 use super::{EpochState, RepoError, Repository};
 use crate::format::envelope::ObjectType;
+use crate::format::epoch::Sweep;
 use crate::format::frame::ChunkKind;
 use crate::format::pack::ChunkInfo;
 use crate::format::session::{Purpose, Session as Record, session_key};
@@ -34,8 +35,8 @@ pub struct Session {
     /// Something is damaged, so nothing is taken over unseen: what the source still has is
     /// stored again.
     mending: bool,
-    /// Packs that were there when it began, that stay and that nobody found damaged.
-    reusable: Arc<HashSet<PackId>>,
+    /// Packs that were there when it began, that stay and that nobody found damaged, in order.
+    reusable: Arc<Vec<PackId>>,
     /// What could not be read while it was at work.
     distrusted: Arc<Distrusted>,
     /// Packs that it has stored itself.
@@ -137,7 +138,7 @@ impl Session {
         }
         let stays = |pack: &PackId| {
             self.own.contains(pack)
-                || (self.reusable.contains(pack) && !self.distrusted.contains(pack))
+                || (self.reusable.binary_search(pack).is_ok() && !self.distrusted.contains(pack))
         };
         stays_somewhere(&self.repository, id, &stays)
     }
@@ -282,13 +283,14 @@ impl Distrusted {
 #[derive(Debug, Clone)]
 pub struct Presence {
     repository: Arc<Repository>,
-    reusable: Arc<HashSet<PackId>>,
+    reusable: Arc<Vec<PackId>>,
 }
 
 impl Presence {
     /// Whether it had this one. Where the index cannot say, it had not.
     pub fn has(&self, id: &ChunkId) -> bool {
-        stays_somewhere(&self.repository, id, &|pack| self.reusable.contains(pack)).unwrap_or(false)
+        let stays = |pack: &PackId| self.reusable.binary_search(pack).is_ok();
+        stays_somewhere(&self.repository, id, &stays).unwrap_or(false)
     }
 }
 
@@ -346,14 +348,11 @@ fn avoided(repository: &Repository) -> Result<(u64, Avoided, Marked), RepoError>
     let number = epoch.number;
     Ok(match epoch.state {
         EpochState::Planned(plan) => {
+            let condemned = plan.dead(&Sweep::default());
             let marked = plan.marked.into_iter().collect();
-            (number, Avoided::Packs(plan.condemned.into_iter().collect()), Some((number, marked)))
+            (number, Avoided::Packs(condemned), Some((number, marked)))
         }
-        EpochState::Sweeping(plan, sweep) => {
-            let mut dead: HashSet<PackId> = plan.condemned.into_iter().collect();
-            sweep.rescued.iter().for_each(|id| _ = dead.remove(id));
-            (number, Avoided::Packs(dead), None)
-        }
+        EpochState::Sweeping(plan, sweep) => (number, Avoided::Packs(plan.dead(&sweep)), None),
         // It may condemn anything, and has marked nothing that anyone knows of.
         EpochState::Unreadable { .. } => (number, Avoided::All, Some((number, HashSet::new()))),
         EpochState::Done => (number, Avoided::default(), None),

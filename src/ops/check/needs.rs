@@ -97,8 +97,8 @@ impl Visitor for Needs<'_, '_> {
         // One copy is enough.
         let Some(place) = self.stock.copies(&need.id)?.first().copied() else { return Ok(()) };
         packs.insert(place.0);
-        let bases = self.stock.bases_of(place).unwrap_or_default();
-        let base = bases.iter().find(|base| self.stock.is_usable(**base));
+        let mut bases = self.stock.bases_of(place).into_iter().flatten();
+        let base = bases.find(|base| self.stock.is_usable(*base));
         packs.extend(base.map(|base| base.0));
         Ok(())
     }
@@ -136,8 +136,8 @@ impl Needs<'_, '_> {
         let places = self.stock.known_places(&loss.id)?;
         self.is_anything_unknown |= places.is_empty();
         for place in places {
-            for base in self.stock.bases_of(place).unwrap_or_default() {
-                self.name_pack(*base, None);
+            for base in self.stock.bases_of(place).into_iter().flatten() {
+                self.name_pack(base, None);
             }
             self.name_pack(place, damage.map(|error| error.to_string()));
         }

@@ -18,10 +18,10 @@ use crate::storage::Listed;
 
 /// Names the packs that somebody found damaged, and that were not read now.
 pub(super) fn name(stock: &Stock, seen: &Seen, findings: &mut Findings<'_>) {
-    let places: HashMap<PackId, u32> =
-        (0..).zip(&stock.packs).filter(|(_, p)| p.listed).map(|(n, p)| (p.id, n)).collect();
+    let is_listed = |place: u32| stock.packs.get(place as usize).is_some_and(|pack| pack.listed);
     for (_, record) in &stock.records {
-        if places.get(&record.pack).is_some_and(|place| !seen.packs.contains(place)) {
+        let place = stock.place(&record.pack).filter(|place| is_listed(*place));
+        if place.is_some_and(|place| !seen.packs.contains(&place)) {
             let why = format!("it was found damaged earlier: {}", record.why);
             findings.damaged(&pack_key(&record.pack), why);
         }

@@ -1,7 +1,7 @@
 //! What seems damaged while a prune removes things may only be gone (R2): it is told when nothing
 //! was removed since the look began, and looked at again otherwise.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::OpsError;
@@ -24,16 +24,18 @@ struct Standing {
 
 fn standing(repository: &Repository) -> Result<Standing, OpsError> {
     let epochs = repository.list_epochs()?;
-    let mut dead = HashSet::<PackId>::new();
+    let mut dead = Vec::new();
     if let Some(epoch) = repository.highest_epoch()?
         && let EpochState::Sweeping(plan, sweep) = epoch.state
     {
-        dead.extend(plan.condemned);
-        sweep.rescued.iter().for_each(|id| _ = dead.remove(id));
+        dead = plan.dead(&sweep);
     }
     let dead = match dead.is_empty() {
         true => 0,
-        false => repository.list_packs()?.iter().filter(|(id, _)| dead.contains(id)).count(),
+        false => {
+            let is_dead = |id: &PackId| dead.binary_search(id).is_ok();
+            repository.list_packs()?.iter().filter(|(id, _)| is_dead(id)).count()
+        }
     };
     Ok(Standing { epochs, dead })
 }

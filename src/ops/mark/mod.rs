@@ -14,7 +14,7 @@ use crate::id::{ChunkId, SnapshotId};
 use crate::tree::TreeError;
 
 /// A bit for each chunk of a `Stock`: a hundred million of them take 12.5 MB.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
     words: Vec<u64>,
 }
@@ -44,6 +44,12 @@ impl Marks {
         let fresh = *word & bit == 0;
         *word |= bit;
         fresh
+    }
+
+    /// Takes a mark away.
+    pub fn unset(&mut self, number: u64) {
+        let (word, bit) = Self::place(number);
+        self.words.get_mut(word).into_iter().for_each(|word| *word &= !bit);
     }
 
     /// How many are marked.
@@ -101,5 +107,8 @@ mod tests {
         assert!(marks.get(129) && !marks.get(128) && !marks.get(1_000_000));
         assert!(!marks.set(1_000_000), "beyond the end there is nothing to mark");
         assert_eq!(marks.count(), 3);
+        marks.unset(64);
+        marks.unset(1_000_000);
+        assert!(!marks.get(64) && marks.count() == 2);
     }
 }

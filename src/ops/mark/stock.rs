@@ -1,7 +1,8 @@
 //! What is stored, seen at one moment: an index of one's own whose numbers stay, and the packs
 //! that are there.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::{OpsError, is_outage};
@@ -9,12 +10,15 @@ use super::Marks;
 use crate::format::FormatError;
 use crate::format::damage::Damage;
 use crate::format::frame::{ChunkKind, Codec};
-use crate::format::pack::{ChunkInfo, FrameInfo, PackInfo, Trailer};
+use crate::format::pack::PackInfo;
 use crate::id::{ChunkId, FrameId, NoteId, PackId, SegmentId, SnapshotId};
 use crate::index::{Chunk, FrameRow, Index, IndexError, PackRow, Refreshed};
 use crate::pack::{PackError, read_trailer};
 use crate::progress::Silent;
-use crate::repo::{RepoError, Repository};
+use crate::repo::{RepoError, Repository, listed_len};
+
+/// So many bases are looked for at once: 24 bytes each, and as much again for where they lie.
+const BASES_AT_ONCE: usize = 1 << 20;
 
 /// A frame: the place of its pack in `Stock::packs`, and its number there.
 pub type Place = (u32, u16);
@@ -58,15 +62,20 @@ pub struct Stock {
     /// What was found damaged so far.
     pub records: Vec<(NoteId, Damage)>,
     index: Index,
-    places: HashMap<PackId, u32>,
+    /// Places of the packs in the order of their ids.
+    by_id: Vec<u32>,
     /// The place of each pack by the index's number.
     numbers: Vec<u32>,
     /// A number that the index has for each pack, by place.
     rows: Vec<u32>,
-    deltas: HashMap<Place, FrameId>,
-    bases: HashMap<FrameId, Vec<Place>>,
-    /// Frames that do not open, or that somebody found damaged.
-    broken: HashSet<Place>,
+    /// The number of the first frame of each pack, by place, and of one behind the last.
+    frame_starts: Vec<u32>,
+    /// Numbers of the delta frames, in order, each with the number of its base.
+    deltas: Vec<(u32, u32)>,
+    /// Where the bases lie, in order of their numbers.
+    bases: Vec<(u32, Place)>,
+    /// Frames that do not open, or that somebody found damaged, by number.
+    broken: Marks,
     present: Marks,
 }
 
@@ -80,7 +89,7 @@ impl Stock {
         let mut index = Index::open(&repository.environment().cache)?;
         let Refreshed { damaged, segments } =
             index.refresh(repository.storage(), repository.sealer())?;
-        let listed: HashMap<PackId, u64> = repository.list_packs()?.into_iter().collect();
+        let listed = repository.list_packs()?;
         let (unnamed, silent) = learn(repository, &mut index, &listed)?;
         index.fold()?;
         let mut stock = Self {
@@ -90,15 +99,17 @@ impl Stock {
             segments,
             records: Vec::new(),
             index,
-            places: HashMap::new(),
+            by_id: Vec::new(),
             numbers: Vec::new(),
             rows: Vec::new(),
-            deltas: HashMap::new(),
-            bases: HashMap::new(),
-            broken: HashSet::new(),
+            frame_starts: Vec::new(),
+            deltas: Vec::new(),
+            bases: Vec::new(),
+            broken: Marks::default(),
             present: Marks::default(),
         };
         stock.count_packs(&listed, &unnamed)?;
+        drop((listed, unnamed));
         stock.find_named()?;
         stock.find_damage(repository)?;
         stock.find_bases()?;
@@ -108,34 +119,49 @@ impl Stock {
 
     fn count_packs(
         &mut self,
-        listed: &HashMap<PackId, u64>,
-        unnamed: &HashSet<PackId>,
+        listed: &[(PackId, u64)],
+        unnamed: &[PackId],
     ) -> Result<(), OpsError> {
-        let Self { index, packs, places, numbers, rows, deltas, .. } = self;
-        index.packs(&mut |index_number, row| {
-            let number = index_number as usize;
-            numbers.resize(number.max(numbers.len()), u32::MAX);
-            // Two runs may know the same pack.
-            let place = *places.entry(row.id).or_insert_with(|| {
-                let place = packs.len() as u32;
-                packs.push(stocked(row, listed, unnamed));
-                rows.push(index_number);
-                for (frame, info) in row.frames.iter().enumerate() {
-                    if let Codec::Delta { base } = info.codec {
-                        deltas.insert((place, frame as u16), base);
-                    }
+        let mut ids = Vec::with_capacity(self.index.pack_count() as usize);
+        self.index.packs(&mut |number, row| ids.push((row.id, number)))?;
+        ids.sort_unstable();
+        // Two runs may know the same pack: its lowest number counts.
+        let mut firsts = vec![u32::MAX; ids.len()];
+        for same in ids.chunk_by(|(a, _), (b, _)| a == b) {
+            for (_, number) in same {
+                firsts[*number as usize] = same[0].1;
+            }
+        }
+        ids.dedup_by_key(|(id, _)| *id);
+        let Self { index, packs, by_id, numbers, rows, frame_starts, deltas, .. } = self;
+        packs.reserve_exact(ids.len());
+        let mut frame_count = 0u32;
+        index.packs(&mut |number, row| {
+            let first = firsts[number as usize];
+            if first < number {
+                numbers.push(numbers[first as usize]);
+                return;
+            }
+            numbers.push(packs.len() as u32);
+            packs.push(stocked(row, listed, unnamed));
+            rows.push(number);
+            frame_starts.push(frame_count);
+            for info in &row.frames {
+                if let Codec::Delta { .. } = info.codec {
+                    deltas.push((frame_count, u32::MAX));
                 }
-                place
-            });
-            numbers.push(place);
+                frame_count += 1;
+            }
         })?;
+        frame_starts.push(frame_count);
+        by_id.extend(ids.iter().map(|(_, number)| numbers[*number as usize]));
         Ok(())
     }
 
     fn find_named(&mut self) -> Result<(), OpsError> {
-        let Self { index, packs, places, segments, .. } = self;
+        let Self { index, packs, by_id, segments, .. } = self;
         index.packs_named(segments, &mut |row| {
-            let pack = places.get(&row.id).and_then(|place| packs.get_mut(*place as usize));
+            let pack = place_in(by_id, packs, &row.id).and_then(|at| packs.get_mut(at as usize));
             pack.into_iter().for_each(|pack| pack.named = true);
         })?;
         Ok(())
@@ -144,51 +170,73 @@ impl Stock {
     /// What somebody found damaged counts as if it were not there, and so does what lies behind
     /// the end of a pack that is too short.
     fn find_damage(&mut self, repository: &Repository) -> Result<(), OpsError> {
-        let mut damaged: HashMap<PackId, HashSet<FrameId>> = HashMap::new();
-        for pack in self.packs.iter().filter(|pack| pack.listed && !pack.whole) {
-            damaged.insert(pack.id, HashSet::new());
-        }
+        self.broken = Marks::new(self.frame_count());
         self.records = repository.damage(&Silent::default())?;
+        for pack in &mut self.packs {
+            pack.damaged = pack.listed && !pack.whole;
+        }
+        let mut frames = Vec::new();
         for (_, record) in &self.records {
-            damaged.entry(record.pack).or_default().extend(&record.frames);
+            if let Some(place) = place_in(&self.by_id, &self.packs, &record.pack) {
+                self.packs[place as usize].damaged = true;
+                frames.extend(record.frames.iter().map(|frame| (place, *frame)));
+            }
         }
-        if damaged.is_empty() {
-            return Ok(());
+        frames.sort_unstable();
+        for (place, pack) in (0u32..).zip(&self.packs).filter(|(_, pack)| pack.damaged) {
+            let row = self.row(place)?;
+            for (info, number) in row.frames.iter().zip(0u16..) {
+                let end = u64::from(info.offset) + u64::from(info.stored_len);
+                if end > pack.len || frames.binary_search(&(place, info.id)).is_ok() {
+                    self.broken.set(self.frame_number((place, number)));
+                }
+            }
         }
-        let Self { index, packs, places, broken, .. } = self;
-        index.packs(&mut |_, row| {
-            let Some((frames, place)) = damaged.get(&row.id).zip(places.get(&row.id)) else {
-                return;
-            };
-            let pack = &mut packs[*place as usize];
-            pack.damaged = true;
-            let hit = |frame: &FrameRow| {
-                let end = u64::from(frame.offset) + u64::from(frame.stored_len);
-                frames.contains(&frame.id) || end > pack.len
-            };
-            let numbered = row.frames.iter().enumerate();
-            let hit = numbered.filter(|(_, frame)| hit(frame));
-            broken.extend(hit.map(|(number, _)| (*place, number as u16)));
-        })?;
         Ok(())
     }
 
-    /// Where the bases of delta frames lie.
+    /// Where the bases of delta frames lie: some of them at once, by the first byte of their ids,
+    /// so that a table of all ids is never needed.
     fn find_bases(&mut self) -> Result<(), OpsError> {
-        let Self { index, places, deltas, bases, .. } = self;
-        bases.extend(deltas.values().map(|base| (*base, Vec::new())));
-        if bases.is_empty() {
-            return Ok(());
-        }
-        index.packs(&mut |_, row| {
-            let Some(pack) = places.get(&row.id) else { return };
-            for (frame, info) in row.frames.iter().enumerate() {
-                let place = (*pack, frame as u16);
-                if let Some(found) = bases.get_mut(&info.id)
-                    && !found.contains(&place)
-                {
-                    found.push(place);
+        let parts = self.deltas.len().div_ceil(BASES_AT_ONCE).min(256);
+        let mut first = 0u32;
+        for part in 0..parts {
+            let in_part = |id: &FrameId| usize::from(id.0[0]) * parts / 256 == part;
+            let base_of = |frame: &FrameRow| match frame.codec {
+                Codec::Delta { base } if in_part(&base) => Some(base),
+                _ => None,
+            };
+            let mut ids = Vec::new();
+            self.each_frame(&mut |_, _, frame| ids.extend(base_of(frame)))?;
+            ids.sort_unstable();
+            ids.dedup();
+            let number = |id: &FrameId| ids.binary_search(id).ok().map(|at| first + at as u32);
+            let (mut deltas, mut bases) = (Vec::new(), Vec::new());
+            self.each_frame(&mut |place, at, frame| {
+                deltas.extend(base_of(frame).and_then(|base| Some((at, number(&base)?))));
+                if in_part(&frame.id) {
+                    bases.extend(number(&frame.id).map(|number| (number, place)));
                 }
+            })?;
+            for (frame, base) in deltas {
+                if let Ok(at) = self.deltas.binary_search_by_key(&frame, |(frame, _)| *frame) {
+                    self.deltas[at].1 = base;
+                }
+            }
+            bases.sort_unstable();
+            self.bases.extend(bases);
+            first += ids.len() as u32;
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with every frame, its place and its number.
+    fn each_frame(&self, each: &mut dyn FnMut(Place, u32, &FrameRow)) -> Result<(), OpsError> {
+        self.index.packs(&mut |number, row| {
+            let place = self.numbers[number as usize];
+            if self.rows[place as usize] == number {
+                let frames = row.frames.iter().zip(0u16..).zip(self.frame_starts[place as usize]..);
+                frames.for_each(|((frame, at), number)| each((place, at), number, frame));
             }
         })?;
         Ok(())
@@ -225,12 +273,12 @@ impl Stock {
     /// Whether what lies there can be read: its pack is there, and so is the base of its frame.
     pub fn is_usable(&self, place: Place) -> bool {
         self.is_there(place)
-            && self.bases_of(place).is_none_or(|bases| bases.iter().any(|b| self.is_there(*b)))
+            && self.bases_of(place).is_none_or(|mut bases| bases.any(|base| self.is_there(base)))
     }
 
     fn is_there(&self, place: Place) -> bool {
         let pack = self.packs.get(place.0 as usize);
-        pack.is_some_and(|pack| pack.listed) && !self.broken.contains(&place)
+        pack.is_some_and(|pack| pack.listed) && !self.is_broken(place)
     }
 
     /// Fails if something is only not understood here, so that nothing is removed for that: it may
@@ -250,8 +298,12 @@ impl Stock {
     /// Says whether that is news.
     pub fn observe(&mut self, packs: &HashSet<u32>, broken: &[Place]) -> Result<bool, OpsError> {
         let mut now = self.broken.clone();
-        now.retain(|(pack, _)| !packs.contains(pack));
-        now.extend(broken);
+        for pack in packs {
+            self.frames_of(*pack).for_each(|frame| now.unset(frame.into()));
+        }
+        for place in broken {
+            now.set(self.frame_number(*place));
+        }
         let news = now != self.broken;
         if news {
             self.broken = now;
@@ -262,57 +314,86 @@ impl Stock {
 
     /// Whether a frame was found not to open.
     pub fn is_broken(&self, place: Place) -> bool {
-        self.broken.contains(&place)
+        self.broken.get(self.frame_number(place))
+    }
+
+    /// The place of a pack.
+    pub fn place(&self, id: &PackId) -> Option<u32> {
+        place_in(&self.by_id, &self.packs, id)
+    }
+
+    /// How many frames there are, for bit maps.
+    pub fn frame_count(&self) -> u64 {
+        self.frame_starts.last().copied().unwrap_or(0).into()
+    }
+
+    /// The number of a frame among all; `u64::MAX` where there is none.
+    pub fn frame_number(&self, (pack, frame): Place) -> u64 {
+        let number = self.frames_of(pack).nth(frame.into());
+        number.map_or(u64::MAX, u64::from)
+    }
+
+    fn frames_of(&self, pack: u32) -> Range<u32> {
+        let start = |place: usize| self.frame_starts.get(place).copied().unwrap_or(0);
+        start(pack as usize)..start(pack as usize + 1)
     }
 
     /// What the index, or its own trailer, says of a pack.
     pub fn row(&self, pack: u32) -> Result<Arc<PackRow>, OpsError> {
-        let number = self.rows.get(pack as usize).ok_or(FormatError::Bad("number of a pack"));
-        Ok(self.index.pack(*number.map_err(IndexError::from)?)?)
+        Ok(self.index.pack(self.index_number(pack)?)?)
     }
 
-    /// What a pack's trailer says, from what the index knows. A pass over all chunks: only a
-    /// pack whose trailer is damaged needs it.
+    /// What a pack's trailer says, from what the index knows.
     pub fn describe(&self, pack: u32) -> Result<PackInfo, OpsError> {
-        let row = self.row(pack)?;
-        let mut ids = Vec::new();
-        let mut places = Vec::new();
-        self.index.chunks(&mut |chunk| {
-            self.all_places(chunk, &mut places);
-            if places.iter().any(|(place, _)| *place == pack) {
-                ids.push(chunk.id);
-            }
-        })?;
-        let mut chunks: Vec<Vec<(u32, ChunkInfo)>> = vec![Vec::new(); row.frames.len()];
-        for id in ids {
-            let here = self.index.locations(&id)?.into_iter().filter(|l| l.pack.id == row.id);
-            for location in here {
-                let chunk = ChunkInfo { id, len: location.len };
-                let frame = chunks.get_mut(location.frame);
-                frame.into_iter().for_each(|frame| frame.push((location.offset, chunk)));
-            }
-        }
-        let frames = row.frames.iter().zip(chunks).map(|(frame, mut chunks)| {
-            chunks.sort_by_key(|(offset, _)| *offset);
-            chunks.dedup_by_key(|(offset, _)| *offset);
-            let FrameRow { id, offset, stored_len, codec } = *frame;
-            let chunks = chunks.into_iter().map(|(_, chunk)| chunk).collect();
-            FrameInfo { id, offset, stored_len, codec, chunks }
-        });
-        let frames = frames.collect();
-        let trailer = Trailer { session: row.session, kind: row.kind, frames };
-        Ok(PackInfo { id: row.id, len: row.len, trailer })
+        Ok(self.index.pack_info(self.index_number(pack)?)?)
+    }
+
+    fn index_number(&self, pack: u32) -> Result<u32, OpsError> {
+        let number = self.rows.get(pack as usize).copied();
+        Ok(number.ok_or(IndexError::from(FormatError::Bad("number of a pack")))?)
     }
 
     /// The frame that a delta frame needs; `None` when it is no delta.
-    pub fn base(&self, place: Place) -> Option<FrameId> {
-        self.deltas.get(&place).copied()
+    pub fn base(&self, place: Place) -> Result<Option<FrameId>, OpsError> {
+        if !self.is_delta(place) {
+            return Ok(None);
+        }
+        let row = self.row(place.0)?;
+        Ok(row.frames.get(usize::from(place.1)).and_then(|frame| match frame.codec {
+            Codec::Delta { base } => Some(base),
+            _ => None,
+        }))
+    }
+
+    fn base_number(&self, place: Place) -> Option<u32> {
+        // No delta is the usual case.
+        if self.deltas.is_empty() {
+            return None;
+        }
+        let frame = self.frame_number(place);
+        let at = self.deltas.binary_search_by_key(&frame, |(frame, _)| (*frame).into()).ok()?;
+        self.deltas.get(at).map(|(_, base)| *base)
+    }
+
+    /// Whether it is a delta frame.
+    pub fn is_delta(&self, place: Place) -> bool {
+        self.base_number(place).is_some()
     }
 
     /// Where the frame lies that a delta frame needs; `None` when it is no delta.
-    pub fn bases_of(&self, place: Place) -> Option<&[Place]> {
-        let base = self.base(place)?;
-        Some(self.bases.get(&base).map(Vec::as_slice).unwrap_or_default())
+    pub fn bases_of(&self, place: Place) -> Option<impl Iterator<Item = Place>> {
+        self.base_number(place).map(|base| self.places_of_base(base))
+    }
+
+    fn places_of_base(&self, base: u32) -> impl Iterator<Item = Place> {
+        let from = self.bases.partition_point(|(number, _)| *number < base);
+        let rest = self.bases.get(from..).unwrap_or_default().iter();
+        rest.take_while(move |(number, _)| *number == base).map(|(_, place)| *place)
+    }
+
+    /// Every delta frame's number, with the places of its base.
+    pub fn deltas(&self) -> impl Iterator<Item = (u64, impl Iterator<Item = Place>)> {
+        self.deltas.iter().map(|(frame, base)| ((*frame).into(), self.places_of_base(*base)))
     }
 
     /// Upper bound of the chunks' numbers.
@@ -322,7 +403,8 @@ impl Stock {
 
     /// A chunk's number, if a pack that is there has it, and its base.
     pub fn number(&self, id: &ChunkId) -> Result<Option<u64>, OpsError> {
-        Ok(self.index.number(id)?.filter(|number| self.present.get(*number)))
+        // Of several copies only the one whose number counts is ever marked as present.
+        Ok(self.index.number_where(id, |number| self.present.get(number))?)
     }
 
     /// Calls `each` with every chunk and all places where it can be read, in order; at least one.
@@ -350,7 +432,7 @@ impl Stock {
         let mut places = Vec::new();
         for location in self.index.locations(id)? {
             let frame = u16::try_from(location.frame).ok();
-            places.extend(self.places.get(&location.pack.id).copied().zip(frame));
+            places.extend(self.place(&location.pack.id).zip(frame));
         }
         places.sort_unstable();
         places.dedup();
@@ -358,8 +440,14 @@ impl Stock {
     }
 }
 
-fn stocked(row: &PackRow, listed: &HashMap<PackId, u64>, unnamed: &HashSet<PackId>) -> StockedPack {
-    let len = listed.get(&row.id).copied();
+fn place_in(by_id: &[u32], packs: &[StockedPack], id: &PackId) -> Option<u32> {
+    let id_at = |place: &u32| packs.get(*place as usize).map(|pack| pack.id);
+    let at = by_id.binary_search_by_key(&Some(*id), id_at).ok()?;
+    by_id.get(at).copied()
+}
+
+fn stocked(row: &PackRow, listed: &[(PackId, u64)], unnamed: &[PackId]) -> StockedPack {
+    let len = listed_len(listed, &row.id);
     StockedPack {
         id: row.id,
         len: len.unwrap_or(row.len),
@@ -369,31 +457,30 @@ fn stocked(row: &PackRow, listed: &HashMap<PackId, u64>, unnamed: &HashSet<PackI
         damaged: false,
         named: false,
         listed: len.is_some(),
-        unnamed: unnamed.contains(&row.id),
+        unnamed: unnamed.binary_search(&row.id).is_ok(),
         plain: 0,
     }
 }
 
-type Learned = (HashSet<PackId>, Vec<(PackId, u64, PackError)>);
+type Learned = (Vec<PackId>, Vec<(PackId, u64, PackError)>);
 
-/// Asks the packs that no segment names. Those of crashed sessions are the usual ones.
+/// Asks the packs that no segment names; those that answer come in order. Those of crashed
+/// sessions are the usual ones.
 fn learn(
     repository: &Repository,
     index: &mut Index,
-    listed: &HashMap<PackId, u64>,
+    listed: &[(PackId, u64)],
 ) -> Result<Learned, OpsError> {
-    let mut unnamed: HashSet<PackId> = listed.keys().copied().collect();
-    index.packs(&mut |_, row| _ = unnamed.remove(&row.id))?;
-    let mut silent = Vec::new();
-    for id in unnamed.clone() {
+    let (mut unnamed, mut silent) = (Vec::new(), Vec::new());
+    for (id, len) in index.unknown_of(listed)? {
         match read_trailer(repository.storage(), repository.sealer(), &id) {
-            Ok(info) => index.learn(&[info])?,
-            Err(PackError::Storage(error)) if error.is_not_found() => _ = unnamed.remove(&id),
-            Err(error) if is_outage(&error) => return Err(RepoError::from(error).into()),
-            Err(error) => {
-                unnamed.remove(&id);
-                silent.push((id, listed.get(&id).copied().unwrap_or(0), error));
+            Ok(info) => {
+                index.learn(&[info])?;
+                unnamed.push(id);
             }
+            Err(PackError::Storage(error)) if error.is_not_found() => {}
+            Err(error) if is_outage(&error) => return Err(RepoError::from(error).into()),
+            Err(error) => silent.push((id, len, error)),
         }
     }
     Ok((unnamed, silent))

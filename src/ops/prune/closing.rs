@@ -37,10 +37,10 @@ pub(super) fn suspect(stock: &mut Stock, marks: &Marks, spared: &[bool]) -> Resu
     stock.chunks(&mut |chunk, copies| {
         if let ([only], true) = (copies, marks.get(chunk.number)) {
             sure(*only);
-            let bases = stock.bases_of(*only).unwrap_or_default().iter();
-            let mut bases = bases.filter(|base| stock.is_usable(**base));
+            let bases = stock.bases_of(*only).into_iter().flatten();
+            let mut bases = bases.filter(|base| stock.is_usable(*base));
             if let (Some(base), None) = (bases.next(), bases.next()) {
-                sure(*base);
+                sure(base);
             }
         }
     })?;

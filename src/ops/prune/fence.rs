@@ -1,11 +1,11 @@
 //! Fencing (P6): every session that may not have read the plan is decided before anything goes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::super::OpsError;
 use super::{PruneOptions, PruneReport, Undecided};
 use crate::format::envelope::ObjectType;
-use crate::format::epoch::Plan;
+use crate::format::epoch::{Plan, Sweep};
 use crate::format::session::{Purpose, Session, SessionObject, fence_key, session_key};
 use crate::format::snapshot::snapshot_key;
 use crate::id::{PackId, SnapshotId};
@@ -45,18 +45,18 @@ fn count_written(repository: &Repository, found: &mut [Undecided]) -> Result<(),
     if found.is_empty() {
         return Ok(());
     }
-    // A pack may come twice.
-    let ids: BTreeSet<SnapshotId> = found.iter().map(|session| session.id).collect();
-    let mut written: HashMap<SnapshotId, HashMap<PackId, u64>> = HashMap::new();
+    let mut written: Vec<(PackId, u64, usize)> = Vec::new();
     repository.with_index(|index| {
         index.packs(&mut |_, pack| {
-            if ids.contains(&pack.session) {
-                written.entry(pack.session).or_default().insert(pack.id, pack.len);
-            }
+            let session = found.iter().position(|session| session.id == pack.session);
+            written.extend(session.map(|session| (pack.id, pack.len, session)));
         })
     })??;
-    for session in found {
-        session.bytes_written = written.get(&session.id).map_or(0, |packs| packs.values().sum());
+    // A pack may come twice.
+    written.sort_unstable();
+    written.dedup_by_key(|(id, ..)| *id);
+    for (_, len, session) in written {
+        found[session].bytes_written += len;
     }
     Ok(())
 }
@@ -154,7 +154,8 @@ fn fence_one(repository: &Repository, id: &SnapshotId) -> Result<bool, OpsError>
 }
 
 fn bytes_of(repository: &Repository, plan: &Plan) -> Result<u64, OpsError> {
-    let condemned: BTreeSet<&PackId> = plan.condemned.iter().collect();
+    let condemned = plan.dead(&Sweep::default());
+    let is_condemned = |id: &PackId| condemned.binary_search(id).is_ok();
     let packs = repository.list_packs()?;
-    Ok(packs.iter().filter(|(id, _)| condemned.contains(id)).map(|(_, len)| len).sum())
+    Ok(packs.iter().filter(|(id, _)| is_condemned(id)).map(|(_, len)| len).sum())
 }

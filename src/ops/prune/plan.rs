@@ -61,7 +61,7 @@ pub(super) struct Draft {
     /// By place in the stock.
     pub fates: Vec<Fate>,
     /// Packs sealed with keys that a rotation has replaced, if they are to be written anew.
-    outdated: HashSet<usize>,
+    outdated: Marks,
     /// Packs that nothing describes and that go.
     pub silent: Vec<PackId>,
     pub marked: Vec<SnapshotId>,
@@ -117,7 +117,7 @@ pub(super) fn draft(
         marks,
         usage,
         silent,
-        outdated: HashSet::new(),
+        outdated: Marks::default(),
         marked: marked.into_iter().collect(),
         figures: Figures::default(),
     };
@@ -132,14 +132,14 @@ pub(super) fn draft(
 
 /// Packs whose first frame is sealed with a key that a rotation has replaced. One pack is written
 /// by one session, and none puts such a frame into a new pack.
-fn outdated(repository: &Repository, draft: &Draft) -> Result<HashSet<usize>, OpsError> {
-    let mut outdated = HashSet::new();
+fn outdated(repository: &Repository, draft: &Draft) -> Result<Marks, OpsError> {
+    let mut outdated = Marks::new(draft.stock.packs.len() as u64);
     for place in draft.candidates() {
         let row = draft.stock.row(place as u32)?;
         let Some(frame) = row.frames.first() else { continue };
         let header = read_frame(repository.storage(), &row.id, frame.offset, HEADER_LEN as u32);
         match header.and_then(|header| is_outdated(repository.keys(), &header)) {
-            Ok(true) => _ = outdated.insert(place),
+            Ok(true) => _ = outdated.set(place as u64),
             Ok(false) => {}
             Err(error) if is_outage(&error) => return Err(RepoError::from(error).into()),
             // A damaged one stays where it is.
@@ -290,7 +290,7 @@ impl Draft {
         for place in self.candidates() {
             let used = self.bytes_used(place);
             let fits = resealed < reseal_max && copied.saturating_add(used) <= copy_max;
-            if self.outdated.contains(&place) && room > 0 && fits {
+            if self.outdated.get(place as u64) && room > 0 && fits {
                 self.fates[place] = Fate::Repack;
                 copied += used;
                 resealed += used;
@@ -341,7 +341,7 @@ impl Draft {
                     figures.spared.add(pack.len);
                 }
                 Fate::Keep => {
-                    if self.outdated.contains(&place) {
+                    if self.outdated.get(place as u64) {
                         figures.outdated.add(pack.len);
                     }
                     figures.kept.add(pack.len);
@@ -434,7 +434,7 @@ fn mend_index(
     progress: &dyn Progress,
 ) -> Result<(), OpsError> {
     if draft.stock.packs.iter().any(|pack| pack.named && !pack.listed) {
-        sweep::replace_segments(repository, &HashSet::new(), progress)?;
+        sweep::replace_segments(repository, &[], progress)?;
     }
     if !draft.stock.damaged.is_empty() {
         name_kept(repository, draft)?;

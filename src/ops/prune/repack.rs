@@ -239,7 +239,7 @@ fn copy_frame(
     for chunk in &frame.chunks {
         needed.push(is_needed(draft, place, &chunk.id)?);
     }
-    let whole = draft.usage.whole_frames.contains(&place);
+    let whole = draft.usage.is_needed_whole(&draft.stock, place);
     if !whole && !needed.contains(&true) {
         return Ok(());
     }

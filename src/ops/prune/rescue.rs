@@ -71,10 +71,10 @@ fn rescued(
     mark(repository, &stock, &roots, &mut marks, &mut losses, progress)?;
     losses.refuse()?;
     mark(repository, &stock, &unexplained, &mut marks, &mut Passed, progress)?;
-    let condemned: BTreeSet<PackId> = plan.condemned.iter().copied().collect();
-    let mut staying = Staying {
-        stays: stock.packs.iter().map(|p| p.listed && !condemned.contains(&p.id)).collect(),
-    };
+    let condemned = plan.dead(&Sweep::default());
+    let is_condemned = |id: &PackId| condemned.binary_search(id).is_ok();
+    let mut staying =
+        Staying { stays: stock.packs.iter().map(|p| p.listed && !is_condemned(&p.id)).collect() };
     stock.chunks(&mut |chunk, copies| {
         if marks.get(chunk.number) {
             staying.rescue_one_of(&stock, copies);
@@ -82,7 +82,7 @@ fn rescued(
     })?;
     let rescued = stock.packs.iter().zip(&staying.stays);
     let rescued: Vec<_> =
-        rescued.filter(|(p, stays)| **stays && condemned.contains(&p.id)).map(|(p, _)| p).collect();
+        rescued.filter(|(p, stays)| **stays && is_condemned(&p.id)).map(|(p, _)| p).collect();
     // What stays is to be found by everyone.
     name(repository, rescued.iter().filter(|pack| pack.unnamed).map(|pack| pack.id))?;
     let mut rescued: Vec<PackId> = rescued.iter().map(|pack| pack.id).collect();
@@ -130,7 +130,7 @@ impl Staying {
     }
 
     fn base_stays(&self, stock: &Stock, place: Place) -> bool {
-        stock.bases_of(place).is_none_or(|bases| bases.iter().any(|base| self.stays(*base)))
+        stock.bases_of(place).is_none_or(|mut bases| bases.any(|base| self.stays(base)))
     }
 
     /// Rescues packs until one of the copies stays, with its base.
@@ -146,8 +146,8 @@ impl Staying {
         let Some(chosen) = copies.iter().min_by_key(cost).copied() else { return };
         self.rescue(chosen);
         if !self.base_stays(stock, chosen) {
-            let bases = stock.bases_of(chosen).unwrap_or_default();
-            let there = bases.iter().copied().find(|base| stock.is_usable(*base));
+            let mut bases = stock.bases_of(chosen).into_iter().flatten();
+            let there = bases.find(|base| stock.is_usable(*base));
             there.into_iter().for_each(|base| self.rescue(base));
         }
     }

@@ -1,9 +1,9 @@
 //! The sweep (P8 to P11): the index first, then the packs, then the end, then what lies about.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use super::super::mark::Marks;
 use super::super::room::is_full;
 use super::super::{OpsError, SEGMENT_CHUNKS_MAX};
 use super::PruneReport;
@@ -16,7 +16,7 @@ use crate::id::{NoteId, PackId, SegmentId, SnapshotId};
 use crate::index::{IndexError, list_segments, read_segment, segment_key, write_segment};
 use crate::limits;
 use crate::progress::{Counter, Problem, Progress, Silent};
-use crate::repo::Repository;
+use crate::repo::{Repository, listed_len};
 use crate::storage::StorageError;
 
 /// A segment with fewer chunks is merged with others.
@@ -33,8 +33,7 @@ pub(super) fn sweep(
     progress: &dyn Progress,
     report: &mut PruneReport,
 ) -> Result<bool, OpsError> {
-    let mut dead: HashSet<PackId> = plan.condemned.iter().copied().collect();
-    sweep.rescued.iter().for_each(|id| _ = dead.remove(id));
+    let dead = plan.dead(sweep);
     if !dead.is_empty() {
         match replace_segments(repository, &dead, progress) {
             // No room for the replacements. What names dead packs harms nobody (W3, R1), so the
@@ -48,7 +47,7 @@ pub(super) fn sweep(
         delete_packs(repository, &dead, progress, report)?;
     }
     // P10: only when a listing shows none of them.
-    if repository.list_packs()?.iter().any(|(id, _)| dead.contains(id)) {
+    if repository.list_packs()?.iter().any(|(id, _)| dead.binary_search(id).is_ok()) {
         let why = "dead packs are still listed after they were deleted";
         progress.problem(&Problem::at("packs/", why));
         return Ok(false);
@@ -62,16 +61,18 @@ pub(super) fn sweep(
 /// merged on the way.
 pub(super) fn replace_segments(
     repository: &Repository,
-    dead: &HashSet<PackId>,
+    dead: &[PackId],
     progress: &dyn Progress,
 ) -> Result<(), OpsError> {
     // Segments first, then packs: a pack that a listed segment names was stored before it, so one
     // that is not listed now is gone.
     let segments = list_segments(repository.storage())?;
-    let listed: HashSet<PackId> = repository.list_packs()?.into_iter().map(|(id, _)| id).collect();
+    let listed = repository.list_packs()?;
+    let stays = |id: &PackId| listed_len(&listed, id).is_some() && dead.binary_search(id).is_err();
     let mut replacing = Replacing {
         repository,
-        written: HashSet::new(),
+        written: Marks::new(listed.len() as u64),
+        listed: &listed,
         waiting: Vec::new(),
         chunk_count: 0,
         sources: Vec::new(),
@@ -93,7 +94,7 @@ pub(super) fn replace_segments(
             }
         };
         let before = packs.len();
-        packs.retain(|pack| listed.contains(&pack.id) && !dead.contains(&pack.id));
+        packs.retain(|pack| stays(&pack.id));
         let changed = packs.len() < before;
         if changed || chunk_count(&packs) < SMALL_SEGMENT_CHUNKS {
             replacing.add(id, packs, changed)?;
@@ -109,9 +110,10 @@ fn chunk_count(packs: &[PackInfo]) -> usize {
 
 struct Replacing<'a> {
     repository: &'a Repository,
-    /// Packs that stand in a replacement already. Only what this pass has stored itself counts:
+    listed: &'a [(PackId, u64)],
+    /// Which of them stand in a replacement already. Only what this pass has stored itself counts:
     /// another prune may replace whatever else is there.
-    written: HashSet<PackId>,
+    written: Marks,
     waiting: Vec<PackInfo>,
     chunk_count: usize,
     /// What the next replacement replaces.
@@ -121,6 +123,11 @@ struct Replacing<'a> {
 }
 
 impl Replacing<'_> {
+    /// The number of a pack that is listed.
+    fn number(&self, id: &PackId) -> u64 {
+        self.listed.partition_point(|(listed, _)| listed < id) as u64
+    }
+
     fn add(&mut self, id: SegmentId, packs: Vec<PackInfo>, changed: bool) -> Result<(), OpsError> {
         let count = chunk_count(&packs);
         let full = self.chunk_count + count > SEGMENT_CHUNKS_MAX
@@ -131,7 +138,12 @@ impl Replacing<'_> {
         self.chunk_count += count;
         self.changed |= changed;
         self.sources.push(id);
-        self.waiting.extend(packs.into_iter().filter(|pack| self.written.insert(pack.id)));
+        for pack in packs {
+            let number = self.number(&pack.id);
+            if self.written.set(number) {
+                self.waiting.push(pack);
+            }
+        }
         Ok(())
     }
 
@@ -142,14 +154,17 @@ impl Replacing<'_> {
         // One small segment that names only what is there is as good as its copy. But it is not
         // ours: it may go at any time, and what it names must not be left out elsewhere.
         if !std::mem::take(&mut self.changed) && sources.len() < 2 {
-            packs.iter().for_each(|pack| _ = self.written.remove(&pack.id));
+            for pack in &packs {
+                let number = self.number(&pack.id);
+                self.written.unset(number);
+            }
             return Ok(());
         }
         let repository = self.repository;
         if !packs.is_empty() {
             write_segment(repository.storage(), repository.sealer(), repository.world(), &packs)?;
         }
-        delete_all(repository, sources.iter().map(segment_key).collect())
+        delete_all(repository, sources.iter().map(segment_key))
     }
 
     fn finish(mut self) -> Result<(), OpsError> {
@@ -160,29 +175,30 @@ impl Replacing<'_> {
 /// P9: deletes the dead packs and their parity, and nothing else.
 fn delete_packs(
     repository: &Repository,
-    dead: &HashSet<PackId>,
+    dead: &[PackId],
     progress: &dyn Progress,
     report: &mut PruneReport,
 ) -> Result<(), OpsError> {
-    let mut listed: HashMap<PackId, u64> = repository.list_packs()?.into_iter().collect();
-    listed.retain(|id, _| dead.contains(id));
+    let is_dead = |id: &&PackId| dead.binary_search(id).is_ok();
+    let mut listed = repository.list_packs()?;
+    listed.retain(|(id, _)| is_dead(&id));
     progress.phase("removing", Counter::Objects, Some(listed.len() as u64));
     let parity = repository.list_parity()?;
-    delete_all(repository, parity.intersection(dead).map(parity_key).collect())?;
-    let keys: Vec<String> = listed.keys().map(pack_key).collect();
-    let count = keys.len() as u64;
-    delete_all(repository, keys)?;
-    listed.values().for_each(|len| report.removed.add(*len));
-    progress.add(Counter::Objects, count);
+    delete_all(repository, parity.iter().filter(is_dead).map(parity_key))?;
+    delete_all(repository, listed.iter().map(|(id, _)| pack_key(id)))?;
+    listed.iter().for_each(|(_, len)| report.removed.add(*len));
+    progress.add(Counter::Objects, listed.len() as u64);
     Ok(())
 }
 
 /// Deletes objects, several at once. The first failure is returned after all were tried.
-fn delete_all(repository: &Repository, keys: Vec<String>) -> Result<(), OpsError> {
-    let threads = DELETIONS_AT_ONCE.min(keys.len());
-    let left = Mutex::new(keys);
+fn delete_all(
+    repository: &Repository,
+    keys: impl Iterator<Item = String> + Send,
+) -> Result<(), OpsError> {
+    let left = Mutex::new(keys.peekable());
     let failed: Mutex<Option<StorageError>> = Mutex::new(None);
-    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
         while let Some(key) = next() {
             if let Err(error) = repository.storage().delete(&key) {
@@ -190,10 +206,9 @@ fn delete_all(repository: &Repository, keys: Vec<String>) -> Result<(), OpsError
             }
         }
     };
-    match threads {
-        0 => {}
-        1 => work(),
-        _ => std::thread::scope(|scope| (0..threads).for_each(|_| _ = scope.spawn(work))),
+    let is_empty = left.lock().unwrap_or_else(PoisonError::into_inner).peek().is_none();
+    if !is_empty {
+        std::thread::scope(|scope| (0..DELETIONS_AT_ONCE).for_each(|_| _ = scope.spawn(work)));
     }
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         None => Ok(()),
@@ -237,11 +252,12 @@ fn tidy_packs(repository: &Repository) -> Result<(), OpsError> {
     if parity.is_empty() && damage.is_empty() {
         return Ok(());
     }
-    let listed: HashSet<PackId> = repository.list_packs()?.into_iter().map(|(id, _)| id).collect();
-    for id in parity.difference(&listed) {
+    let listed = repository.list_packs()?;
+    let is_gone = |id: &PackId| listed_len(&listed, id).is_none();
+    for id in parity.iter().filter(|id| is_gone(id)) {
         repository.storage().delete(&parity_key(id))?;
     }
-    for (id, _) in damage.iter().filter(|(_, damage)| !listed.contains(&damage.pack)) {
+    for (id, _) in damage.iter().filter(|(_, damage)| is_gone(&damage.pack)) {
         repository.remove_damage(id)?;
     }
     Ok(())
@@ -256,9 +272,9 @@ pub(super) fn tidy_damage(
     if records.is_empty() {
         return Ok(());
     }
-    let listed: HashSet<PackId> = repository.list_packs()?.into_iter().map(|(id, _)| id).collect();
+    let listed = repository.list_packs()?;
     for (id, damage) in records {
-        if !listed.contains(&damage.pack) {
+        if listed_len(&listed, &damage.pack).is_none() {
             repository.remove_damage(id)?;
         }
     }

@@ -1,7 +1,6 @@
 //! How much of each pack is needed, and which of several copies of a chunk is the one that counts.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
 
 use super::super::OpsError;
 use super::super::mark::{Marks, Place, Stock};
@@ -16,7 +15,7 @@ pub(super) struct Usage {
     /// Bytes of chunks that are needed and whose copy here counts.
     pub used: Vec<u64>,
     /// Bases of needed delta frames: the copies that count, needed as they are.
-    pub whole_frames: HashSet<Place>,
+    whole_frames: Marks,
 }
 
 /// The order of copies: the greatest counts.
@@ -31,7 +30,7 @@ impl Usage {
             spared,
             exclusive: vec![0; count],
             used: Vec::new(),
-            whole_frames: HashSet::new(),
+            whole_frames: Marks::new(stock.frame_count()),
         };
         let mut exclusive = vec![0; count];
         stock.chunks(&mut |chunk, copies| {
@@ -41,7 +40,7 @@ impl Usage {
         })?;
         let mut used = exclusive.clone();
         usage.exclusive = exclusive;
-        let mut deltas = HashSet::new();
+        let mut deltas = Marks::new(stock.frame_count());
         stock.chunks(&mut |chunk, copies| {
             if !marks.get(chunk.number) {
                 return;
@@ -50,16 +49,18 @@ impl Usage {
             if copies.len() > 1 {
                 add(&mut used, chosen, chunk.len.into());
             }
-            if stock.base(chosen).is_some() {
-                deltas.insert(chosen);
+            if stock.is_delta(chosen) {
+                deltas.set(stock.frame_number(chosen));
             }
         })?;
         // P2: along base edges. A base stays whole: the delta needs all of its plaintext.
-        for delta in deltas {
-            let bases = stock.bases_of(delta).unwrap_or_default();
-            let there = bases.iter().copied().filter(|base| stock.is_usable(*base));
+        for (delta, bases) in stock.deltas() {
+            if !deltas.get(delta) {
+                continue;
+            }
+            let there = bases.filter(|base| stock.is_usable(*base));
             if let Some(base) = there.max_by_key(|base| usage.rank(stock, *base))
-                && usage.whole_frames.insert(base)
+                && usage.whole_frames.set(stock.frame_number(base))
             {
                 // Its chunks may count elsewhere; that it counts for more than nothing is enough.
                 let least = stock.packs.get(base.0 as usize).map_or(1, |pack| pack.plain / 16);
@@ -68,6 +69,11 @@ impl Usage {
         }
         usage.used = used;
         Ok(usage)
+    }
+
+    /// Whether a frame is the base of one that is needed, and this copy of it counts.
+    pub fn is_needed_whole(&self, stock: &Stock, place: Place) -> bool {
+        self.whole_frames.get(stock.frame_number(place))
     }
 
     /// The copy that counts.
@@ -82,7 +88,7 @@ impl Usage {
         let share = exclusive.saturating_mul(1 << 16) / plain;
         let spared = self.spared.get(pack).copied().unwrap_or(false);
         let sound = stock.packs.get(pack).is_some_and(|pack| !pack.damaged);
-        (sound, stock.base(place).is_none(), spared, share, Reverse(place))
+        (sound, !stock.is_delta(place), spared, share, Reverse(place))
     }
 }
 

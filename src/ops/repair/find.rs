@@ -171,11 +171,11 @@ fn suspects(
     let mut suspects = HashSet::new();
     for lost in lost {
         for place in stock.known_places(&lost.id)? {
-            let bases = stock.bases_of(place).unwrap_or_default();
-            for (place, _) in bases.iter().chain([&place]) {
-                let pack = stock.packs.get(*place as usize);
+            let bases = stock.bases_of(place).into_iter().flatten();
+            for (place, _) in bases.chain([place]) {
+                let pack = stock.packs.get(place as usize);
                 if pack.is_some_and(|pack| pack.listed && !read.contains(&pack.id)) {
-                    suspects.insert(*place);
+                    suspects.insert(place);
                 }
             }
         }
@@ -214,8 +214,8 @@ fn read_packs(
 fn missing_packs(stock: &Stock, lost: &[Lost], findings: &mut Findings) -> Result<(), OpsError> {
     for lost in lost {
         for place in stock.known_places(&lost.id)? {
-            let base = stock.bases_of(place).unwrap_or_default();
-            for place in base.iter().chain([&place]) {
+            let bases = stock.bases_of(place).into_iter().flatten();
+            for place in bases.chain([place]) {
                 let Some(pack) = stock.packs.get(place.0 as usize) else { continue };
                 if !pack.listed && !findings.contains_key(&pack.id) {
                     let frames = stock.row(place.0)?.frames.iter().map(|frame| frame.id).collect();

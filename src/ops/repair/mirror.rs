@@ -91,7 +91,7 @@ pub(super) fn fetch_lost(work: &mut Work<'_>, session: &mut Session) -> Result<(
                 for place in stock.known_places(&lost.id)? {
                     let row = stock.row(place.0)?;
                     frames.extend(row.frames.get(usize::from(place.1)).map(|frame| frame.id));
-                    frames.extend(stock.base(place));
+                    frames.extend(stock.base(place)?);
                 }
             }
         }
