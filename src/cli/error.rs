@@ -198,6 +198,15 @@ impl From<RepoError> for Failure {
                 .hint("see `holdall help environment` for where passwords and keys are looked for")
                 .object(location)
             }
+            RepoError::Object { key, source } if source.is_unknown() => {
+                let key = text::escape(key.as_bytes());
+                Self::new(Exit::Failed, format!("{key} is not understood: {source}"))
+                    .hint(
+                        "somebody may have rotated the keys meanwhile, or have a newer holdall: run it \
+                         again, or with the newest version",
+                    )
+                    .object(key)
+            }
             RepoError::Object { key, source } => {
                 let key = text::escape(key.as_bytes());
                 damaged(format!("{key} is damaged or was tampered with: {source}")).object(key)
@@ -279,9 +288,6 @@ impl From<CryptoError> for Failure {
         let failure = Self::new(exit, error.to_string());
         match error {
             CryptoError::LastSlot => failure.hint("add another with `holdall key add` first"),
-            CryptoError::Missing { .. } => {
-                failure.hint("somebody may have rotated the keys meanwhile: run it again")
-            }
             _ => failure,
         }
     }
