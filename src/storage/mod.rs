@@ -29,7 +29,8 @@ pub enum ErrorKind {
     Full,
     /// It may work when tried again.
     Transient,
-    /// What is there cannot be an object (a directory under its key, shorter than asked for).
+    /// What is there cannot be an object (a directory under its key, shorter than asked for), or
+    /// will never be read again: damage of this object, while others can be read.
     Corrupt,
     /// Anything else.
     Other,
@@ -68,6 +69,11 @@ impl StorageError {
     /// An error of this kind without more to say.
     pub fn new(kind: ErrorKind, key: &str, why: &str) -> Self {
         Self { kind, key: key.into(), source: std::io::Error::other(why.to_owned()) }
+    }
+
+    /// Whether the object itself is damaged, as opposed to a storage that fails.
+    pub fn is_damage(&self) -> bool {
+        self.kind == ErrorKind::Corrupt
     }
 
     /// Whether the object is simply not there.

@@ -19,6 +19,7 @@ mod repair;
 mod restore;
 mod rotation;
 mod secrets;
+mod sectors;
 mod storage_local;
 mod storage_suite;
 mod storages_of_tests;
