@@ -23,7 +23,9 @@ use rustix::io::Errno;
 
 use self::directory::{READ, Root, sync_directory};
 use self::temporary::Temporary;
-use super::{ErrorKind, Listed, Result, Storage, StorageError, require_key, require_prefix};
+use super::{
+    ErrorKind, FreeRoom, Listed, Result, Storage, StorageError, require_key, require_prefix,
+};
 
 /// Where objects are written before they get their name. Hidden, so never part of a listing.
 const TEMPORARY_DIRECTORY: &str = ".tmp";
@@ -71,12 +73,6 @@ impl LocalStorage {
             Err(errno) => Err(errno),
         };
         removed.map_err(|errno| failed(TEMPORARY_DIRECTORY, errno))
-    }
-
-    /// Bytes that may still be written here, where the file system tells.
-    pub fn free_bytes(&self) -> Option<u64> {
-        let figures = rustix::fs::fstatvfs(self.root.fd()).ok()?;
-        figures.f_bavail.checked_mul(figures.f_frsize)
     }
 
     fn at(root: &Path) -> Result<Self> {
@@ -167,6 +163,14 @@ impl Storage for LocalStorage {
 
     fn stat(&self, key: &str) -> Result<u64> {
         device::read(&self.root, key, || Ok(self.open_object(key, OFlags::PATH)?.1))
+    }
+
+    fn free_room(&self) -> Option<FreeRoom> {
+        let figures = rustix::fs::fstatvfs(self.root.fd()).ok()?;
+        // Some file systems make room for files as they need it, and call that none.
+        let objects = if figures.f_files == 0 { u64::MAX } else { figures.f_favail };
+        let bytes = figures.f_bavail.checked_mul(figures.f_frsize)?;
+        Some(FreeRoom { bytes, objects })
     }
 }
 
