@@ -17,6 +17,9 @@ pub enum ObjectError {
     /// It was changed, moved, or sealed with a key that is not at hand.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+    /// Its bytes cannot be had where it lies: a bad sector, or no regular file.
+    #[error("it cannot be read whole")]
+    Unreadable,
 }
 
 impl ObjectError {

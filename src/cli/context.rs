@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 
@@ -17,14 +18,19 @@ use super::prompt;
 use super::secrets::{self, Sources};
 use crate::calendar;
 use crate::crypto::Secret;
-use crate::repo::{Environment, RepoError, Repository};
+use crate::repo::{Environment, RepoError, Repository, may_put_again};
 use crate::source::Excludes;
-use crate::storage::{ErrorKind, Limiter, LocalStorage, Storage, ThrottledStorage};
+use crate::storage::{
+    ErrorKind, Limiter, LocalStorage, RetryingStorage, Storage, ThrottledStorage,
+};
 use crate::text;
 use crate::world::{RealWorld, Time, World};
 
 /// How often a person may mistype a password.
 const ASKED_MAX: usize = 3;
+
+/// How often a pause looks whether somebody wants an end of it.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Where a repository is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,20 +186,35 @@ impl Context {
         }
     }
 
-    /// The same storage within the limits. All storages share them, as they share the line.
-    pub fn throttled(&self, storage: Arc<dyn Storage>) -> Arc<dyn Storage> {
-        match (&self.upload, &self.download) {
+    /// The same storage, asked again where it gives no answer, and within the limits. All storages
+    /// share them, as they share the line.
+    pub fn patient(&self, storage: Arc<dyn Storage>) -> Arc<dyn Storage> {
+        let storage: Arc<dyn Storage> = match (&self.upload, &self.download) {
             (None, None) => storage,
             (upload, download) => {
                 Arc::new(ThrottledStorage::new(storage, upload.clone(), download.clone()))
             }
-        }
+        };
+        let hurry = self.hurry.clone();
+        let wait = move |pause| {
+            let until = Instant::now() + pause;
+            while !hurry.load(Ordering::Relaxed) {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return true;
+                }
+                std::thread::park_timeout(left.min(LOOK_EVERY));
+            }
+            false
+        };
+        let world = self.world.clone();
+        Arc::new(RetryingStorage::new(storage, world, Box::new(wait), may_put_again))
     }
 
     /// The local directory that a repository lies in.
     pub fn storage(&self, path: &Path) -> Result<Arc<dyn Storage>> {
         match LocalStorage::open(path) {
-            Ok(storage) => Ok(self.throttled(Arc::new(storage))),
+            Ok(storage) => Ok(self.patient(Arc::new(storage))),
             Err(error) if error.kind == ErrorKind::NotFound => {
                 Err(no_repository(&path.to_string_lossy()))
             }

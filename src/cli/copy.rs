@@ -1,7 +1,8 @@
 //! `holdall copy`
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -13,7 +14,12 @@ use super::output::Style;
 use super::progress::Reporter;
 use super::secrets::Sources;
 use super::tag::named;
+use crate::index::IndexError;
+use crate::ops::OpsError;
 use crate::ops::copy::{CopyOptions, CopyReport, copy};
+use crate::pack::PackError;
+use crate::repo::RepoError;
+use crate::storage::{ErrorKind, StorageError};
 use crate::text;
 
 /// Copy snapshots into another repository
@@ -65,13 +71,35 @@ pub fn run(args: &CopyArgs, context: &Context) -> Result<Exit> {
     let mut reporter = Reporter::start(context)?;
     let records = named(&args.names, &args.filter, &from, &reporter)?;
     let options = CopyOptions { compression: args.compression };
-    let report = copy(&from, &to, &records, &options, &reporter)?;
+    let report = copy(&from, &to, &records, &options, &reporter)
+        .map_err(|error| located(error, &destination))?;
     reporter.finish();
     match context.output.json() {
         true => tell(&report, context)?,
         false => show(&report, &reporter, &destination, context),
     }
     Ok(reporter.exit())
+}
+
+/// A failure, with the destination's place where only writing fails like this.
+fn located(error: OpsError, destination: &Path) -> Failure {
+    let is_written = |error: &StorageError| {
+        error.kind == ErrorKind::Full || error.source.kind() == io::ErrorKind::ReadOnlyFilesystem
+    };
+    let is_written = match &error {
+        OpsError::Repo(
+            RepoError::Storage(error)
+            | RepoError::Pack(PackError::Storage(error))
+            | RepoError::Index(IndexError::Storage(error)),
+        ) => is_written(error),
+        _ => false,
+    };
+    let failure = Failure::from(error);
+    if !is_written {
+        return failure;
+    }
+    let message = format!("{} (repository {})", failure.message, show_path(destination));
+    Failure { message, in_repository: false, ..failure }
 }
 
 #[derive(Serialize)]

@@ -73,7 +73,7 @@ pub fn create(context: &Context, creation: &Creation) -> Result<Created> {
         slots.push(secrets::new_slot(Secret::Recovery(code), "recovery code"));
     }
     let repository = Repository::create(
-        context.throttled(Arc::new(storage)),
+        context.patient(Arc::new(storage)),
         context.world.clone(),
         context.environment(),
         &creation.options,

@@ -102,7 +102,8 @@ impl Failure {
     pub fn file(verb: &str, path: &std::path::Path, error: &io::Error) -> Self {
         let path = text::escape(path.as_os_str().as_encoded_bytes());
         let failure = Self::new(Exit::Failed, format!("cannot {verb} {path}: {}", said(error)));
-        failure.object(path)
+        let hint = hint_of(StorageError::from_io("", error.kind().into()).kind, error);
+        Self { hint: hint.map(str::to_owned), ..failure.object(path) }
     }
 
     /// Writing to standard output failed.
@@ -154,6 +155,21 @@ pub fn said(error: &io::Error) -> String {
     text::escape(text.get(..end).unwrap_or(&text).as_bytes())
 }
 
+/// What to do when a file or an object cannot be written or read.
+fn hint_of(kind: ErrorKind, error: &io::Error) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Denied => {
+            Some("check who owns it, and whether the file system is mounted read-only")
+        }
+        ErrorKind::Full if error.kind() == io::ErrorKind::FileTooLarge => {
+            Some("raise the limit of file sizes (`ulimit -f`), or use another file system")
+        }
+        ErrorKind::Full => Some("make room there and run it again: what is stored already is used"),
+        ErrorKind::Transient => Some("try again"),
+        _ => None,
+    }
+}
+
 impl From<StorageError> for Failure {
     fn from(error: StorageError) -> Self {
         let key = text::escape(error.key.as_bytes());
@@ -163,16 +179,7 @@ impl From<StorageError> for Failure {
             }
             ErrorKind::NotFound => (Exit::Damage, Some("run `holdall check` to see what it costs")),
             ErrorKind::Corrupt => (Exit::Damage, Some("run `holdall check` to see what it costs")),
-            ErrorKind::Denied => (
-                Exit::Failed,
-                Some("check who owns it, and whether the file system is mounted read-only"),
-            ),
-            ErrorKind::Full => (
-                Exit::Failed,
-                Some("make room there and run it again: what is stored already is used"),
-            ),
-            ErrorKind::Transient => (Exit::Failed, Some("try again")),
-            ErrorKind::AlreadyExists | ErrorKind::Other => (Exit::Failed, None),
+            kind => (Exit::Failed, hint_of(kind, &error.source)),
         };
         let failure = Self::new(exit, format!("{key}: {}", said(&error.source))).object(key);
         Self { hint: hint.map(str::to_owned), in_repository: true, ..failure }

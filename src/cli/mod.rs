@@ -38,6 +38,7 @@ use std::ffi::OsString;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
 
@@ -172,9 +173,17 @@ enum Command {
 /// By what a snapshot knows the program that made it.
 const PROGRAM: &str = concat!("holdall ", env!("CARGO_PKG_VERSION"));
 
+/// A file that would grow over the limit of the process is an error of that file. Left alone, the
+/// system would end the process with a signal instead.
+fn survive_limits() {
+    // Where no handler can be set, it stays as it was.
+    let _ = signal_hook::flag::register(libc::SIGXFSZ, Arc::default());
+}
+
 /// Runs the program with the arguments of this process.
 pub fn run() -> ExitCode {
     secrets::keep_in_memory();
+    survive_limits();
     let given: Vec<OsString> = std::env::args_os().collect();
     let args = match parse(&given) {
         Ok(args) => args,

@@ -171,10 +171,19 @@ const MERGE_RATIO: u64 = 4;
 /// So many chunks are kept in memory where the cache has no room for them, some 100 MB.
 const MEMORY_CHUNKS_MAX: u64 = 2_000_000;
 
-/// Whether a cache directory cannot take anything: full, read-only, or never made for that reason.
-fn has_no_room(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{NotFound, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | NotFound)
+/// Whether a cache directory cannot take anything: full, read-only, somebody else's, or never made
+/// for that reason.
+fn cannot_be_written(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Io;
+    matches!(
+        error.kind(),
+        Io::StorageFull
+            | Io::QuotaExceeded
+            | Io::FileTooLarge
+            | Io::ReadOnlyFilesystem
+            | Io::PermissionDenied
+            | Io::NotFound
+    )
 }
 
 /// The index of one repository.
@@ -192,7 +201,7 @@ impl Index {
             Self { directory: directory.into(), runs: Vec::new(), delta: Delta::default() };
         match std::fs::create_dir_all(directory) {
             Ok(()) => index.load_runs()?,
-            Err(error) if has_no_room(&error) => {}
+            Err(error) if cannot_be_written(&error) => {}
             Err(source) => return Err(IndexError::Cache { path: directory.into(), source }),
         }
         Ok(index)
@@ -237,7 +246,7 @@ impl Index {
                     return Ok(Refreshed { damaged, segments });
                 }
                 // In memory there may be room for a little.
-                Err(IndexError::Cache { source, .. }) if has_no_room(&source) => {}
+                Err(IndexError::Cache { source, .. }) if cannot_be_written(&source) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -331,7 +340,7 @@ impl Index {
                 // The repository is not to be unusable because its cache is, nor while the disk
                 // that both lie on is being cleaned up.
                 Err(IndexError::Cache { source, .. })
-                    if has_no_room(&source)
+                    if cannot_be_written(&source)
                         && delta.chunk_count() as u64 + self.chunk_count_in_memory()
                             <= MEMORY_CHUNKS_MAX =>
                 {
@@ -365,7 +374,7 @@ impl Index {
             alike.iter().try_for_each(|run| builder.add_run(run))
         });
         match merged {
-            Err(IndexError::Cache { source, .. }) if has_no_room(&source) => {
+            Err(IndexError::Cache { source, .. }) if cannot_be_written(&source) => {
                 self.runs.extend(alike);
             }
             merged => {

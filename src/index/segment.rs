@@ -8,7 +8,7 @@ use crate::format::envelope::ObjectType;
 use crate::format::pack::{PackInfo, decode_segment, encode_segment};
 use crate::id::SegmentId;
 use crate::limits;
-use crate::object::Sealer;
+use crate::object::{ObjectError, Sealer};
 use crate::storage::Storage;
 use crate::world::{World, random};
 
@@ -59,7 +59,12 @@ pub fn read_segment(
     id: &SegmentId,
 ) -> Result<Vec<PackInfo>, IndexError> {
     let key = segment_key(id);
-    let object = storage.get(&key, limits::OBJECT_LEN_MAX as u64)?;
+    let object = match storage.get(&key, limits::OBJECT_LEN_MAX as u64) {
+        Err(error) if error.is_damage() => {
+            return Err(IndexError::Segment { id: *id, source: ObjectError::Unreadable });
+        }
+        object => object?,
+    };
     sealer
         .open(ObjectType::Segment, &key, object)
         .and_then(|payload| Ok(decode_segment(&payload)?))

@@ -9,7 +9,7 @@ use crate::format::copies::copy_key;
 use crate::format::slot::slot_key;
 use crate::limits;
 use crate::progress::Problem;
-use crate::storage::{ErrorKind, Storage, StorageError};
+use crate::storage::{Storage, StorageError};
 
 /// Stores an object, then its copy: a copy without its original is one whose original was lost.
 pub(super) fn put_twice(
@@ -35,9 +35,7 @@ pub(super) fn get(
 ) -> Result<Result<Vec<u8>, StorageError>, StorageError> {
     match storage.get(key, len_max as u64) {
         Ok(object) => Ok(Ok(object)),
-        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Corrupt) => {
-            Ok(Err(error))
-        }
+        Err(error) if error.is_not_found() || error.is_damage() => Ok(Err(error)),
         Err(error) => Err(error),
     }
 }

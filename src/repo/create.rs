@@ -163,9 +163,8 @@ impl Opened {
             Ok(object) => object,
             Err(error) if error.is_not_found() => return Err(RepoError::Missing { location }),
             Err(_) => {
-                let (found, limit) = (u64::MAX, limits::CONFIG_LEN_MAX as u64);
-                let source = FormatError::TooLarge { what: "config", found, limit };
-                return Err(RepoError::Unreadable { location, source });
+                let source = ObjectError::Unreadable;
+                return Err(RepoError::Object { key: config::KEY.into(), source });
             }
         };
         let unreadable = |source| RepoError::Unreadable { location: location.clone(), source };

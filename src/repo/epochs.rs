@@ -106,6 +106,9 @@ impl Repository {
         let object = match self.storage().get(&key, limits::OBJECT_LEN_MAX as u64) {
             Ok(object) => object,
             Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) if error.is_damage() => {
+                return Err(RepoError::Object { key, source: ObjectError::Unreadable });
+            }
             Err(error) => return Err(error.into()),
         };
         let opened = self.sealer().open(kind, &key, object);

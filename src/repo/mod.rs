@@ -24,7 +24,7 @@ pub use epochs::{Epoch, EpochState};
 pub use reader::{ChunkReader, Found};
 pub use reserve::RESERVE_LEN;
 pub use rotation::Rotation;
-pub use session::{Distrusted, Presence, Session};
+pub use session::{Distrusted, Presence, Session, may_put_again};
 pub use slots::{NewSlot, SlotRecord};
 pub use snapshots::SnapshotRecord;
 

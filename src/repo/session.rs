@@ -311,6 +311,13 @@ fn stays_somewhere(
     })??)
 }
 
+/// Whether an object of this key may be put again when nobody knows what became of the first
+/// attempt: only its writer puts it, under a name of its own, and if the first one lands after the
+/// object was removed again, nobody is misled (W7, F2, and facts that are never wrong).
+pub fn may_put_again(key: &str) -> bool {
+    ["index/", "snapshots/", "damage/"].iter().any(|prefix| key.starts_with(prefix))
+}
+
 /// W1: a record under a name that nobody had before.
 fn record(repository: &Repository, purpose: Purpose) -> Result<SnapshotId, RepoError> {
     let environment = repository.environment();

@@ -303,6 +303,7 @@ pub(super) fn read(
     match storage.get(&shelf.key(name), limits::SLOT_LEN_MAX as u64) {
         Ok(object) => Ok(Some(Slot::decode(&object).map_err(ObjectError::from))),
         Err(error) if error.is_not_found() => Ok(None),
+        Err(error) if error.is_damage() => Ok(Some(Err(ObjectError::Unreadable))),
         Err(error) => Err(error.into()),
     }
 }

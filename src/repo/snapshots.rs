@@ -141,6 +141,9 @@ impl Repository {
                 Err(source) => Err(RepoError::Object { key: key.into(), source }),
             },
             Err(error) if error.is_not_found() => Ok(None),
+            Err(error) if error.is_damage() => {
+                Err(RepoError::Object { key: key.into(), source: ObjectError::Unreadable })
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -5,6 +5,7 @@
 //! synced. Whoever else can write into the directory may plant symbolic links, FIFOs and odd
 //! names in it: nothing here follows them, waits for them or reports them as objects.
 
+mod device;
 mod directory;
 mod listing;
 mod temporary;
@@ -22,7 +23,9 @@ use rustix::io::Errno;
 
 use self::directory::{READ, Root, sync_directory};
 use self::temporary::Temporary;
-use super::{ErrorKind, Listed, Result, Storage, StorageError, require_key, require_prefix};
+use super::{
+    ErrorKind, FreeRoom, Listed, Result, Storage, StorageError, require_key, require_prefix,
+};
 
 /// Where objects are written before they get their name. Hidden, so never part of a listing.
 const TEMPORARY_DIRECTORY: &str = ".tmp";
@@ -70,12 +73,6 @@ impl LocalStorage {
             Err(errno) => Err(errno),
         };
         removed.map_err(|errno| failed(TEMPORARY_DIRECTORY, errno))
-    }
-
-    /// Bytes that may still be written here, where the file system tells.
-    pub fn free_bytes(&self) -> Option<u64> {
-        let figures = rustix::fs::fstatvfs(self.root.fd()).ok()?;
-        figures.f_bavail.checked_mul(figures.f_frsize)
     }
 
     fn at(root: &Path) -> Result<Self> {
@@ -130,20 +127,24 @@ impl Storage for LocalStorage {
     }
 
     fn get(&self, key: &str, len_max: u64) -> Result<Vec<u8>> {
-        let (file, len) = self.open_object(key, READ)?;
-        match usize::try_from(len) {
-            Ok(wanted) if len <= len_max => read_exactly(&file, key, 0, wanted),
-            _ => Err(StorageError::new(ErrorKind::Corrupt, key, "is longer than it may be")),
-        }
+        device::read(&self.root, key, || {
+            let (file, len) = self.open_object(key, READ)?;
+            match usize::try_from(len) {
+                Ok(wanted) if len <= len_max => read_exactly(&file, key, 0, wanted),
+                _ => Err(StorageError::new(ErrorKind::Corrupt, key, "is longer than it may be")),
+            }
+        })
     }
 
     fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        let (file, len_stored) = self.open_object(key, READ)?;
         let end = u64::try_from(len).ok().and_then(|len| offset.checked_add(len));
-        match end {
-            Some(end) if end <= len_stored => read_exactly(&file, key, offset, len),
-            _ => Err(too_short(key)),
-        }
+        device::read(&self.root, key, || {
+            let (file, len_stored) = self.open_object(key, READ)?;
+            match end {
+                Some(end) if end <= len_stored => read_exactly(&file, key, offset, len),
+                _ => Err(too_short(key)),
+            }
+        })
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<()> {
@@ -161,7 +162,15 @@ impl Storage for LocalStorage {
     }
 
     fn stat(&self, key: &str) -> Result<u64> {
-        Ok(self.open_object(key, OFlags::PATH)?.1)
+        device::read(&self.root, key, || Ok(self.open_object(key, OFlags::PATH)?.1))
+    }
+
+    fn free_room(&self) -> Option<FreeRoom> {
+        let figures = rustix::fs::fstatvfs(self.root.fd()).ok()?;
+        // Some file systems make room for files as they need it, and call that none.
+        let objects = if figures.f_files == 0 { u64::MAX } else { figures.f_favail };
+        let bytes = figures.f_bavail.checked_mul(figures.f_frsize)?;
+        Some(FreeRoom { bytes, objects })
     }
 }
 

@@ -5,12 +5,14 @@
 
 pub mod local;
 pub mod memory;
+pub mod retry;
 pub mod throttle;
 
 use std::fmt;
 
 pub use local::LocalStorage;
 pub use memory::MemoryStorage;
+pub use retry::RetryingStorage;
 pub use throttle::{Limiter, ThrottledStorage};
 
 /// Result of a storage call.
@@ -29,7 +31,8 @@ pub enum ErrorKind {
     Full,
     /// It may work when tried again.
     Transient,
-    /// What is there cannot be an object (a directory under its key, shorter than asked for).
+    /// What is there cannot be an object (a directory under its key, shorter than asked for), or
+    /// will never be read again: damage of this object, while others can be read.
     Corrupt,
     /// Anything else.
     Other,
@@ -56,9 +59,16 @@ impl StorageError {
             Io::AlreadyExists => ErrorKind::AlreadyExists,
             Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
             Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => ErrorKind::Full,
-            Io::Interrupted | Io::TimedOut | Io::ConnectionReset | Io::WouldBlock => {
-                ErrorKind::Transient
-            }
+            Io::Interrupted
+            | Io::TimedOut
+            | Io::WouldBlock
+            | Io::ConnectionReset
+            | Io::ConnectionAborted
+            | Io::NotConnected
+            | Io::HostUnreachable
+            | Io::NetworkUnreachable
+            | Io::NetworkDown
+            | Io::StaleNetworkFileHandle => ErrorKind::Transient,
             Io::UnexpectedEof | Io::IsADirectory => ErrorKind::Corrupt,
             _ => ErrorKind::Other,
         };
@@ -68,6 +78,11 @@ impl StorageError {
     /// An error of this kind without more to say.
     pub fn new(kind: ErrorKind, key: &str, why: &str) -> Self {
         Self { kind, key: key.into(), source: std::io::Error::other(why.to_owned()) }
+    }
+
+    /// Whether the object itself is damaged, as opposed to a storage that fails.
+    pub fn is_damage(&self) -> bool {
+        self.kind == ErrorKind::Corrupt
     }
 
     /// Whether the object is simply not there.
@@ -113,6 +128,20 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Length of an object, bytes.
     fn stat(&self, key: &str) -> Result<u64>;
+
+    /// Bytes and objects that may still be put, where the storage tells.
+    fn free_room(&self) -> Option<FreeRoom> {
+        None
+    }
+}
+
+/// What still fits into a storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeRoom {
+    /// Bytes.
+    pub bytes: u64,
+    /// Objects, however small.
+    pub objects: u64,
 }
 
 /// Whether a key has the form that every storage accepts.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Listed, Result, Storage};
+use super::{FreeRoom, Listed, Result, Storage};
 
 /// For how long without use a limiter saves up.
 const SAVED_MAX: Duration = Duration::from_secs(1);
@@ -135,6 +135,10 @@ impl Storage for ThrottledStorage {
 
     fn stat(&self, key: &str) -> Result<u64> {
         self.storage.stat(key)
+    }
+
+    fn free_room(&self) -> Option<FreeRoom> {
+        self.storage.free_room()
     }
 }
 

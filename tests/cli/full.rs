@@ -4,62 +4,24 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 
 use holdall::world::{SeededWorld, Time, World};
 
-use crate::dir::{Dir, Ran};
-
-/// Set for the test that runs again where it may mount.
-const MAY_MOUNT: &str = "HOLDALL_TEST_MAY_MOUNT";
-
-/// Runs `check` in a mount namespace of its own: the test binary starts itself again for this one
-/// test, so that no mount outlives a test that is killed.
-fn where_one_may_mount(test: &str, check: impl FnOnce()) {
-    if std::env::var_os(MAY_MOUNT).is_some() {
-        return check();
-    }
-    let mut refusals = String::new();
-    for namespaces in [&["--mount", "--user", "--map-root-user"][..], &["--mount"]] {
-        let place = tempfile::tempdir().unwrap();
-        // Whether one may is tried first, so that a failure of the test is not taken for a no.
-        let script = r#"mount -t tmpfs tmpfs "$0" && umount "$0" && echo mounted && exec "$@""#;
-        let output = Command::new("unshare")
-            .args(namespaces)
-            .args(["sh", "-c", script])
-            .arg(place.path())
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(MAY_MOUNT, "1")
-            .output();
-        let said = match output {
-            Ok(output) => [output.stdout, output.stderr].concat(),
-            Err(error) => error.to_string().into_bytes(),
-        };
-        let said = String::from_utf8_lossy(&said);
-        if said.contains("test result: ok. 1 passed") {
-            return;
-        }
-        assert!(!said.contains("mounted"), "{said}");
-        refusals.push_str(&said);
-    }
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "may not mount: {refusals}");
-    eprintln!("{test}: NOT TESTED, no tmpfs may be mounted here: {refusals}");
-}
-
-fn mount(at: &Path, options: &str) {
-    fs::create_dir_all(at).unwrap();
-    let mut command = Command::new("mount");
-    let status = command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status();
-    assert!(status.unwrap().success());
-}
+use crate::dir::Dir;
+use crate::mounts::{mount, where_one_may_mount};
 
 /// Writes until there is no free byte.
 fn fill(directory: &Path) {
-    let mut file = fs::File::create(directory.join("filler")).unwrap();
+    fill_up(directory).unwrap();
+}
+
+/// The same, once more.
+fn fill_up(directory: &Path) -> std::io::Result<()> {
+    let mut file = fs::File::options().create(true).append(true).open(directory.join("filler"))?;
     for len in [1 << 16, 1] {
         while file.write_all(&vec![1; len]).is_ok() {}
     }
+    Ok(())
 }
 
 /// Makes empty files until there can be no more.
@@ -83,9 +45,13 @@ fn stored(dir: &Dir) -> u64 {
     dir.files(&dir.repository()).iter().map(|(_, content)| content.len() as u64).sum()
 }
 
+const PASSWORD: &str = "one long password";
+
 /// A repository with two snapshots, of 1.5 MB each, and a little that they share.
 fn with_two_snapshots(dir: &Dir) -> [String; 2] {
     dir.run(["-q", "init"]).ok();
+    let password = dir.write("password", PASSWORD);
+    dir.run(["key", "add", "--new-password-file", password.to_str().unwrap()]).ok();
     dir.write("shared", noise(3, 300_000));
     dir.write("d/f", noise(1, 1_500_000));
     let first = dir.backup(".");
@@ -101,12 +67,6 @@ fn assert_restores(dir: &Dir, id: &str, seed: u64) {
     assert!(fs::read(target.path().join("f")).unwrap() == noise(seed, 1_500_000));
 }
 
-/// Whatever it did: it ended in order, and said in one line what is the matter.
-#[track_caller]
-fn fails_for_want_of_room(ran: Ran) {
-    ran.fails(1, &["No space left on device"]);
-}
-
 #[track_caller]
 fn make_room(dir: &Dir, first: &str, second: &str) {
     let before = stored(dir);
@@ -118,7 +78,7 @@ fn make_room(dir: &Dir, first: &str, second: &str) {
     assert_restores(dir, second, 2);
     // And the room that helped is kept again.
     let kept = dir.files(&dir.repository().join("reserve")).len();
-    assert!(kept > 4, "{kept}");
+    assert!(kept >= 4, "{kept}");
     // Where there is room for all of it, there is some for others.
     if kept == 16 {
         dir.write("d/f", "new");
@@ -163,26 +123,123 @@ fn forgetting_and_pruning_make_room_where_no_file_can_be_made() {
     });
 }
 
-#[test]
-fn a_repository_is_whole_after_any_command_on_a_full_disk() {
-    let name = "full::a_repository_is_whole_after_any_command_on_a_full_disk";
-    where_one_may_mount(name, || {
-        on_full_disks("size=16m", fill, |dir, first, second| {
-            // Room is kept for cleaning up, not for these.
-            fails_for_want_of_room(dir.run(["backup", dir.key_file().to_str().unwrap()]));
-            fails_for_want_of_room(dir.run(["tag", first, "--add", "x"]));
-            fails_for_want_of_room(dir.run(["key", "recovery"]));
-            assert_eq!(dir.files(&dir.repository().join("reserve")).len(), 16);
-            for reads in [&["snapshots"][..], &["ls", first], &["check", "--read-data"], &["stats"]]
-            {
-                dir.run(reads).ok();
-            }
-            dir.run(["prune", "--dry-run"]).ok();
-            for (id, seed) in [(first, 1), (second, 2)] {
-                assert_restores(dir, id, seed);
-            }
-            assert_eq!(dir.json(["--json", "snapshots"]).len(), 2);
+/// Every command that writes into a repository and makes no room there, by what it is given.
+/// `OTHER` is another repository, which has room.
+const WRITES: [&[&str]; 12] = [
+    &["backup", "new"],
+    &["tag", "FIRST", "--add", "x"],
+    &["pin", "FIRST"],
+    &["key", "recovery"],
+    &["key", "add", "--new-key-file", "KEY"],
+    &["key", "add", "--new-password-file", "OLD"],
+    &["key", "passwd", "--password-file", "OLD", "--new-password-file", "NEW"],
+    &["key", "rotate"],
+    &["repair", "--yes", "--add-parity", "10"],
+    &["copy", "--repo", "OTHER", "--to", "HERE", "--to-key-file", "KEYFILE"],
+    &["init", "--repo", "BESIDE"],
+    &["restore", "FIRST", "--target", "BESIDE"],
+];
+
+/// Room is kept for cleaning up, not for these: each says in one line what is the matter and what
+/// to do, and nothing that was there is lost.
+fn say_that_it_is_full(dir: &Dir, first: &str, second: &str) {
+    let there = dir.files(&dir.repository());
+    let outside = Dir::new();
+    let path = |path: std::path::PathBuf| path.to_str().unwrap().to_owned();
+    let other = path(outside.repository());
+    dir.run(["init", "-q", "--repo", &other]).ok();
+    fs::write(outside.work("new"), noise(9, 600_000)).unwrap();
+    fs::write(outside.work("one"), PASSWORD).unwrap();
+    fs::write(outside.work("two"), "another long password").unwrap();
+    dir.run(["backup", "--repo", &other, outside.work("new").to_str().unwrap()]).ok();
+    for command in WRITES {
+        let args = command.iter().map(|arg| match *arg {
+            "FIRST" => first.to_owned(),
+            "new" => path(outside.work("new")),
+            "KEY" => path(outside.work("key")),
+            "OLD" => path(outside.work("one")),
+            "NEW" => path(outside.work("two")),
+            "OTHER" => other.clone(),
+            "HERE" => path(dir.repository()),
+            "KEYFILE" => path(dir.key_file()),
+            "BESIDE" => path(dir.repository().with_file_name("beside")),
+            arg => arg.to_owned(),
         });
+        let ran = dir.run(args);
+        // A restore says which file, and another target is as good as room in this one.
+        let (place, hint) = match command[0] {
+            "restore" => ("the target".into(), "; "),
+            "init" => (path(dir.repository().with_file_name("beside")), "; make room there"),
+            _ => (path(dir.repository()), "; make room there"),
+        };
+        ran.fails(1, &["No space left on device", &place, hint]);
+    }
+    assert_eq!(dir.files(&dir.repository().join("reserve")).len(), 16);
+    let names = |files: Vec<(std::path::PathBuf, Vec<u8>)>| -> Vec<_> {
+        files.into_iter().map(|(path, _)| path).collect()
+    };
+    let left = names(dir.files(&dir.repository()));
+    assert!(names(there).iter().all(|path| left.contains(path)), "something was removed");
+    for reads in [&["snapshots"][..], &["ls", first], &["check", "--read-data"], &["stats"]] {
+        dir.run(reads).ok();
+    }
+    dir.run(["prune", "--dry-run"]).ok();
+    for (id, seed) in [(first, 1), (second, 2)] {
+        assert_restores(dir, id, seed);
+    }
+    assert_eq!(dir.json(["--json", "snapshots"]).len(), 2);
+}
+
+#[test]
+fn a_repository_is_whole_after_any_command_on_a_disk_without_a_byte() {
+    let name = "full::a_repository_is_whole_after_any_command_on_a_disk_without_a_byte";
+    where_one_may_mount(name, || on_full_disks("size=16m", fill, say_that_it_is_full));
+}
+
+#[test]
+fn a_repository_is_whole_after_any_command_on_a_disk_without_a_file() {
+    let name = "full::a_repository_is_whole_after_any_command_on_a_disk_without_a_file";
+    where_one_may_mount(name, || {
+        on_full_disks("size=64m,nr_inodes=300", fill_files, say_that_it_is_full);
+    });
+}
+
+/// A check finds what it finds, and says that nobody else is told.
+#[test]
+fn damage_that_cannot_be_noted_down_is_told() {
+    where_one_may_mount("full::damage_that_cannot_be_noted_down_is_told", || {
+        on_full_disks("size=16m", fill, |dir, _, _| {
+            let packs = dir.files(&dir.repository().join("packs"));
+            let (path, mut bytes) = packs.into_iter().max_by_key(|(_, it)| it.len()).unwrap();
+            bytes[5_000] ^= 1;
+            let mut file = fs::File::options().write(true).open(path).unwrap();
+            file.write_all(&bytes).unwrap();
+            let ran = dir.run(["check", "--read-data"]).code(4);
+            assert!(ran.stderr.contains("cannot be noted down"), "{}", ran.stderr);
+            let names = dir.files(&dir.repository()).into_iter().map(|(path, _)| path);
+            assert_eq!(names.filter(|path| path.parent().unwrap().ends_with("damage")).count(), 0);
+        });
+    });
+}
+
+/// What a prune frees is for the next backup, not for the reserve.
+#[test]
+fn the_reserve_leaves_room_for_the_next_backup() {
+    where_one_may_mount("full::the_reserve_leaves_room_for_the_next_backup", || {
+        let dir = Dir::new();
+        mount(&dir.path("data"), "size=16m");
+        let [first, second] = with_two_snapshots(&dir);
+        fill(&dir.path("data"));
+        dir.run(["forget", &first]).ok();
+        dir.run(["prune"]).ok();
+        // The prune frees some 1.5 MB, and the reserve of 1 MiB was given up for it.
+        dir.write("d/f", noise(4, 1_650_000));
+        dir.backup("d");
+        // And on the disk that is full again there is enough to clean up with.
+        let _ = fill_up(&dir.path("data"));
+        dir.run(["forget", &second]).ok();
+        dir.run(["prune"]).ok();
+        dir.run(["check", "--read-data"]).ok();
     });
 }
 

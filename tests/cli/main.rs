@@ -8,6 +8,7 @@ mod copy;
 mod dir;
 mod errors;
 mod explore;
+mod faults;
 mod fidelity;
 mod forget;
 mod full;
@@ -18,6 +19,8 @@ mod interrupt;
 mod key;
 mod limits;
 mod lines;
+#[path = "../support/mounts.rs"]
+mod mounts;
 mod output;
 mod repair;
 mod restore;

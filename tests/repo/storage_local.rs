@@ -9,42 +9,16 @@ use std::process::Command;
 
 use holdall::storage::{ErrorKind, LocalStorage, Storage};
 
+use crate::support::mounts::{mount, where_one_may_mount};
 use crate::support::storages::keys;
 
-/// Names the mounted directory to the test that runs again inside the namespace.
-const MOUNTED: &str = "HOLDALL_TEST_MOUNTED";
-
-/// Runs `check` in a small tmpfs of its own: the test binary starts itself again for this one test
-/// in a mount namespace, so that no mount outlives a test that is killed.
+/// Runs `check` in a small tmpfs of its own.
 fn on_a_small_disk(test: &str, check: impl FnOnce(&Path)) {
-    if let Some(mounted) = std::env::var_os(MOUNTED) {
-        return check(Path::new(&mounted));
-    }
-    let place = tempfile::tempdir().unwrap();
-    let script = r#"mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@""#;
-    let mut refusals = String::new();
-    for namespaces in [&["--mount", "--user", "--map-root-user"][..], &["--mount"]] {
-        let output = Command::new("unshare")
-            .args(namespaces)
-            .args(["sh", "-c", script])
-            .arg(place.path())
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(MOUNTED, place.path())
-            .output();
-        let said = match output {
-            Ok(output) => [output.stdout, output.stderr].concat(),
-            Err(error) => error.to_string().into_bytes(),
-        };
-        let said = String::from_utf8_lossy(&said);
-        if said.contains("test result: ok. 1 passed") {
-            return;
-        }
-        assert!(!said.contains("running "), "on the small disk:\n{said}");
-        refusals.push_str(&said);
-    }
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "may not mount: {refusals}");
-    eprintln!("{test}: NOT TESTED, no tmpfs may be mounted here: {refusals}");
+    where_one_may_mount(test, || {
+        let place = tempfile::tempdir().unwrap();
+        mount(place.path(), "size=1m");
+        check(place.path());
+    });
 }
 
 fn kind<T: std::fmt::Debug>(result: holdall::storage::Result<T>) -> ErrorKind {
@@ -59,13 +33,13 @@ fn temporary_count(root: &Path) -> usize {
 fn a_full_disk_costs_nothing_that_is_stored() {
     on_a_small_disk("storage_local::a_full_disk_costs_nothing_that_is_stored", |root| {
         let storage = LocalStorage::create(root).unwrap();
-        let free_before = storage.free_bytes().unwrap();
+        let free_before = storage.free_room().unwrap().bytes;
         assert!(free_before <= 1 << 20, "{free_before}");
         let object = vec![7; 100_000];
         for n in 0..3 {
             storage.put(&format!("packs/1f/{n}"), &[&object]).unwrap();
         }
-        assert!(storage.free_bytes().unwrap() <= free_before - 300_000);
+        assert!(storage.free_room().unwrap().bytes <= free_before - 300_000);
         // One that asks for its room ahead, and one that meets the end while it is written.
         for len in [2 << 20, 900_000] {
             let large = vec![8; len];
@@ -80,7 +54,7 @@ fn a_full_disk_costs_nothing_that_is_stored() {
         // What is given up makes room again.
         storage.put("packs/1f/3", &[&object]).unwrap();
         storage.delete("packs/1f/0").unwrap();
-        assert!(storage.free_bytes().unwrap() >= free_before - 400_000);
+        assert!(storage.free_room().unwrap().bytes >= free_before - 400_000);
     });
 }
 

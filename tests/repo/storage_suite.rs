@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 
 use holdall::storage::{
-    ErrorKind, Limiter, LocalStorage, MemoryStorage, Result, Storage, ThrottledStorage,
+    ErrorKind, Limiter, LocalStorage, MemoryStorage, Result, RetryingStorage, Storage,
+    ThrottledStorage,
 };
+use holdall::world::{SeededWorld, Time};
 
 use crate::support::storages::{Crashing, Faulty, Flipping, Last, Recording, Stale, keys, list};
 
@@ -65,6 +67,14 @@ fn throttled() {
             Some(Arc::new(Limiter::new(rate, Arc::new(AtomicBool::new(false)))))
         };
         Arc::new(ThrottledStorage::new(storage, limiter(), limiter()))
+    });
+}
+
+#[test]
+fn retrying() {
+    run_on_local(|storage| {
+        let world = Arc::new(SeededWorld::new(1, Time::default()));
+        Arc::new(RetryingStorage::new(storage, world, Box::new(|_| true), |_| true))
     });
 }
 

@@ -103,6 +103,7 @@ impl From<ObjectError> for Class {
         match error {
             ObjectError::Format(error) => error.into(),
             ObjectError::Crypto(error) => error.into(),
+            ObjectError::Unreadable => panic!("no vector is about this: {error}"),
         }
     }
 }

@@ -3,12 +3,14 @@
 mod crashing;
 mod faulty;
 mod flipping;
+mod late;
 mod recording;
 mod stale;
 
 pub use crashing::{Crashing, Last};
 pub use faulty::{Fault, Faulty, When};
 pub use flipping::{Damage, Flipping, damage};
+pub use late::Late;
 pub use recording::{Call, Recording};
 pub use stale::Stale;
 

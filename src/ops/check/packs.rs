@@ -1,13 +1,13 @@
 //! Packs, read and opened from the first byte to the last.
 
 use super::super::mark::Stock;
-use super::super::{OpsError, is_outage};
+use super::super::{OpsError, is_outage, is_passing};
 use crate::format::FormatError;
 use crate::format::pack::{FrameInfo, HEADER_LEN, PackInfo, decode_header, pack_key};
 use crate::id::ChunkId;
 use crate::index::PackRow;
 use crate::pack::{PackError, read_trailer};
-use crate::repo::Repository;
+use crate::repo::{RepoError, Repository};
 
 /// Read at once, bytes.
 const BLOCK_LEN: u64 = 4 << 20;
@@ -31,23 +31,20 @@ pub(super) fn check_pack(
 ) -> Result<Vec<PackDamage>, OpsError> {
     let known = stock.row(place)?;
     let mut damage = Vec::new();
-    let mut found = |error: Option<&PackError>, why: String, frame| {
-        let outage = error.is_some_and(|error| is_outage(error) || error.is_unknown());
-        damage.push(PackDamage { why, frame, outage });
-    };
     let info = match read_trailer(repository.storage(), repository.sealer(), &known.id) {
         Ok(info) if agrees(&known, &info) => Some(info),
         Ok(_) => {
-            found(None, "its trailer says something else than the index".into(), None);
+            let why = "its trailer says something else than the index".into();
+            damage.push(PackDamage { why, frame: None, outage: false });
             None
         }
         Err(error) => {
-            found(Some(&error), format!("its trailer cannot be read: {error}"), None);
+            damage.push(damage_of(error, "its trailer cannot be read", None)?);
             None
         }
     };
     if let Err(error) = check_header(repository, &known) {
-        found(Some(&error), format!("its first bytes are wrong: {error}"), None);
+        damage.push(damage_of(error, "its first bytes are wrong", None)?);
     }
     let frames = places(&known, info.as_ref());
     let mut number = 0u16;
@@ -77,16 +74,23 @@ pub(super) fn check_pack(
             let checked = stored
                 .and_then(|bytes| check_frame(repository, stock, place, &known, frame, bytes));
             if let Err(error) = checked {
-                found(
-                    Some(&error),
-                    format!("the frame at byte {} is damaged: {error}", frame.offset),
-                    Some(number),
-                );
+                let what = format!("the frame at byte {} is damaged", frame.offset);
+                damage.push(damage_of(error, &what, Some(number))?);
             }
             number = number.saturating_add(1);
         }
     }
     Ok(damage)
+}
+
+/// What an error says of a pack. A storage that gives no answer now says nothing about any pack:
+/// that ends the check, as it would otherwise find all of them damaged.
+fn damage_of(error: PackError, what: &str, frame: Option<u16>) -> Result<PackDamage, OpsError> {
+    if is_passing(&error) {
+        return Err(RepoError::from(error).into());
+    }
+    let outage = is_outage(&error) || error.is_unknown();
+    Ok(PackDamage { why: format!("{what}: {error}"), frame, outage })
 }
 
 fn agrees(known: &PackRow, info: &PackInfo) -> bool {

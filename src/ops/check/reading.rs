@@ -97,6 +97,10 @@ fn read_some(
                     let damage = check_pack(repository, stock, pack.place, &mut read);
                     let parity =
                         with_parity.contains(&pack.id).then(|| parity_of(repository, &pack.id));
+                    if damage.is_err() {
+                        // There is no more to be had.
+                        next.fetch_max(chosen.len(), Ordering::Relaxed);
+                    }
                     let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
                     results.push((*pack, damage, parity.flatten()));
                     progress.add(Counter::Objects, 1);

@@ -12,6 +12,10 @@ use crate::limits;
 use crate::pack::{PackError, SealedFrame, mend_pack, read_frame, read_trailer, scan_frames};
 use crate::progress::Counter;
 use crate::repo::{RepoError, Repository, Session};
+use crate::storage::Storage;
+
+/// What a disk cannot read, it cannot read in pages of this length.
+const PAGE_LEN: usize = 4 << 10;
 
 /// A pack's bytes as its parity gives them; `None` where it has no parity, or not enough.
 pub(super) fn from_parity(
@@ -104,13 +108,32 @@ fn salvage(
             }
         }
     } else {
-        let bytes = storage.get(&pack_key(id), limits::PACK_LEN_MAX)?;
+        let bytes = what_is_readable(storage, id)?;
         for (start, len) in scan_frames(&bytes) {
             let frame = bytes.get(start..start + len).unwrap_or_default().to_vec();
             count += u64::from(add(session, stock, damaged, frame)?);
         }
     }
     Ok(Some(count).filter(|count| *count > 0))
+}
+
+/// A pack's bytes, with zeros for what cannot be read of it.
+fn what_is_readable(storage: &dyn Storage, id: &PackId) -> Result<Vec<u8>, OpsError> {
+    let key = pack_key(id);
+    match storage.get(&key, limits::PACK_LEN_MAX) {
+        Err(error) if error.is_damage() => {}
+        bytes => return Ok(bytes?),
+    }
+    // One longer than the limit is none of ours; what is behind the limit is not looked at.
+    let mut bytes = vec![0; storage.stat(&key)?.min(limits::PACK_LEN_MAX) as usize];
+    for (page, offset) in bytes.chunks_mut(PAGE_LEN).zip((0u64..).step_by(PAGE_LEN)) {
+        match storage.get_range(&key, offset, page.len()) {
+            Ok(read) => page.copy_from_slice(&read),
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(bytes)
 }
 
 /// Adds a frame if it opens and holds anything that no sound pack has.

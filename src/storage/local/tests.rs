@@ -48,7 +48,7 @@ fn open_wants_a_directory_and_create_takes_one_that_is_there() {
     assert_eq!(kind(LocalStorage::open(&place.path().join("nowhere"))), ErrorKind::NotFound);
     assert!(LocalStorage::open(&storage.path.join("a")).is_err());
     assert!(LocalStorage::create(&storage.path.join("a")).is_err());
-    assert!(storage.free_bytes().unwrap() > 0);
+    assert!(storage.free_room().unwrap().bytes > 0);
 }
 
 #[test]

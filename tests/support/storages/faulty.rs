@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use holdall::storage::{ErrorKind, Listed, Result, Storage, StorageError};
+use holdall::world::{SeededWorld, Time, random};
 
 use super::{Verb, lock};
 
@@ -28,6 +29,14 @@ pub struct Fault {
     pub times: u64,
     pub kind: ErrorKind,
     pub when: When,
+}
+
+/// Calls that fail by chance.
+#[derive(Debug)]
+struct Chance {
+    one_in: u64,
+    dice: SeededWorld,
+    failed: u64,
 }
 
 impl Fault {
@@ -59,20 +68,44 @@ pub struct Faulty {
     inner: Arc<dyn Storage>,
     /// With how many calls each has counted.
     faults: Mutex<Vec<(Fault, u64)>>,
+    chance: Mutex<Option<Chance>>,
 }
 
 impl Faulty {
     /// Without faults yet.
     pub fn new(inner: Arc<dyn Storage>) -> Self {
-        Self { inner, faults: Mutex::default() }
+        Self { inner, faults: Mutex::default(), chance: Mutex::default() }
     }
 
     pub fn add(&self, fault: Fault) {
         lock(&self.faults).push((fault, 0));
     }
 
-    pub fn clear(&self) {
+    /// No more faults; returns how many came by chance.
+    pub fn clear(&self) -> u64 {
         lock(&self.faults).clear();
+        lock(&self.chance).take().map_or(0, |chance| chance.failed)
+    }
+
+    /// From now on one call in so many fails, in any way that says nothing of the object; half of
+    /// those that change something have done it all the same.
+    pub fn fail_by_chance(&self, one_in: u64, seed: u64) {
+        let dice = SeededWorld::new(seed, Time::default());
+        *lock(&self.chance) = Some(Chance { one_in, dice, failed: 0 });
+    }
+
+    fn strikes_by_chance(&self, verb: Verb) -> Option<(ErrorKind, When)> {
+        let mut chance = lock(&self.chance);
+        let Chance { one_in, dice, failed } = chance.as_mut()?;
+        let throw = || u64::from_le_bytes(random(dice));
+        if !throw().is_multiple_of(*one_in) {
+            return None;
+        }
+        *failed += 1;
+        let kinds = [ErrorKind::Transient, ErrorKind::Other, ErrorKind::Denied];
+        let kind = kinds[throw() as usize % kinds.len()];
+        let done = Verb::MUTATING.contains(&verb) && throw().is_multiple_of(2);
+        Some((kind, if done { When::After } else { When::Before }))
     }
 
     /// The fault that strikes this call; every fault counts it.
@@ -92,7 +125,7 @@ impl Faulty {
 
     fn call<T>(&self, verb: Verb, key: &str, call: impl FnOnce() -> Result<T>) -> Result<T> {
         let error = |kind| StorageError::new(kind, key, "a fault of the test");
-        match self.strikes(verb, key) {
+        match self.strikes(verb, key).or_else(|| self.strikes_by_chance(verb)) {
             None => call(),
             Some((kind, When::Before)) => Err(error(kind)),
             Some((kind, When::After)) => call().and(Err(error(kind))),

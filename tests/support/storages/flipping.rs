@@ -1,6 +1,7 @@
 //! A storage that has damaged objects.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use holdall::storage::{ErrorKind, Listed, Result, Storage, StorageError};
@@ -56,12 +57,13 @@ fn damaged(mut bytes: Vec<u8>, damage: &Damage) -> Option<Vec<u8>> {
 pub struct Flipping {
     inner: Arc<dyn Storage>,
     damages: Mutex<BTreeMap<String, Damage>>,
+    unreadable: Mutex<Vec<(String, Range<u64>)>>,
 }
 
 impl Flipping {
     /// Without damage yet.
     pub fn new(inner: Arc<dyn Storage>) -> Self {
-        Self { inner, damages: Mutex::default() }
+        Self { inner, damages: Mutex::default(), unreadable: Mutex::default() }
     }
 
     /// Shows `key` damaged from now on; a damage that it has already is replaced.
@@ -73,9 +75,26 @@ impl Flipping {
         damages.insert(key.into(), damage);
     }
 
+    /// These bytes of an object cannot be read from now on, as those of a bad sector, until it is
+    /// written anew.
+    pub fn make_unreadable(&self, key: &str, bytes: Range<u64>) {
+        lock(&self.unreadable).push((key.into(), bytes));
+    }
+
     /// Shows everything whole again.
     pub fn heal(&self) {
         lock(&self.damages).clear();
+        lock(&self.unreadable).clear();
+    }
+
+    fn require_readable(&self, key: &str, bytes: Range<u64>) -> Result<()> {
+        let meets = |(of, bad): &(String, Range<u64>)| {
+            of == key && bad.start < bytes.end && bytes.start < bad.end
+        };
+        match lock(&self.unreadable).iter().any(meets) {
+            true => Err(StorageError::new(ErrorKind::Corrupt, key, "Input/output error")),
+            false => Ok(()),
+        }
     }
 
     /// The content that is shown, if this object is shown damaged.
@@ -98,10 +117,13 @@ impl Storage for Flipping {
     }
 
     fn put(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
-        self.inner.put(key, parts)
+        self.inner.put(key, parts)?;
+        lock(&self.unreadable).retain(|(of, _)| of != key);
+        Ok(())
     }
 
     fn get(&self, key: &str, len_max: u64) -> Result<Vec<u8>> {
+        self.require_readable(key, 0..u64::MAX)?;
         let Some(shown) = self.shown(key) else { return self.inner.get(key, len_max) };
         let bytes = shown?;
         match bytes.len() as u64 <= len_max {
@@ -111,6 +133,7 @@ impl Storage for Flipping {
     }
 
     fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+        self.require_readable(key, offset..offset.saturating_add(len as u64))?;
         let Some(shown) = self.shown(key) else { return self.inner.get_range(key, offset, len) };
         let bytes = shown?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
