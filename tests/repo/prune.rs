@@ -611,6 +611,22 @@ fn the_base_of_a_needed_delta_stays_whole() {
     }
 }
 
+/// A delta is no copy of its chunks for a writer who knows that its base will go (W4).
+#[test]
+fn a_chunk_whose_base_is_condemned_is_stored_again() {
+    let repo = TestRepo::memory();
+    let base = store_frame(&repo, &[noise(1, 4_000)], None);
+    let condemned = repo.repository.list_packs().unwrap().into_iter().map(|(id, _)| id).collect();
+    store_frame(&repo, &[noise(5, 1_900)], Some(base));
+    let plan = Plan { condemned, marked: Vec::new() };
+    repo.repository.put_epoch(1, EpochStep::Plan, &plan.encode()).unwrap();
+    let tree: Tree = [("f".into(), noise(5, 1_900))].into();
+    let record = commit_tree(&repo.repository, &tree).unwrap();
+    assert!(run(&repo.repository, &ALL()).removed.packs > 0);
+    assert_eq!(copies_of(&repo.repository, &base), 0);
+    assert_snapshots(&repo.reopen(), &[(record, tree)]);
+}
+
 #[test]
 fn a_write_that_fails_is_an_error_and_not_the_end_of_all_writes() {
     let faulty = Arc::new(Faulty::new(Arc::new(MemoryStorage::new())));

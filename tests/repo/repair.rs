@@ -3,8 +3,12 @@
 
 use std::sync::Arc;
 
-use holdall::format::session::session_key;
+use holdall::format::envelope::ObjectType;
+use holdall::format::epoch::{EpochStep, Plan};
+use holdall::format::session::{Purpose, session_key};
 use holdall::format::snapshot::{Outcome, snapshot_key};
+use holdall::index::{read_segment, segment_of_key, write_segment};
+use holdall::ops::OpsError;
 use holdall::ops::check::{CheckOptions, ReadData, check};
 use holdall::ops::copy::{CopyOptions, copy};
 use holdall::ops::prune::{Limit, PruneOptions, prune};
@@ -12,12 +16,14 @@ use holdall::ops::repair::{
     DamagedPack, How, Mirror, RepairOptions, RepairPlan, RepairReport, Source, plan, repair,
 };
 use holdall::progress::Silent;
-use holdall::repo::{Repository, SnapshotRecord};
+use holdall::repo::{Repository, Session, SnapshotRecord};
 use holdall::storage::{MemoryStorage, Storage};
 
 use crate::support::repository::{TestRepo, environment, small};
-use crate::support::snapshots::{Tree, assert_snapshots, commit_tree, files, read_tree};
-use crate::support::storages::{Damage, damage, keys};
+use crate::support::snapshots::{
+    Tree, assert_snapshots, commit_tree, files, read_tree, write_tree,
+};
+use crate::support::storages::{Damage, Meanwhile, damage, keys};
 
 type Expected = Vec<(SnapshotRecord, Tree)>;
 
@@ -480,28 +486,125 @@ fn parity_is_added_to_what_is_there_and_to_what_comes() {
     assert!(memory.stat(&stray).is_err());
 }
 
+/// A program that is older than what others have written: after a rotation of keys of which it
+/// knows nothing, or after a change of the format.
+struct Outdated {
+    memory: MemoryStorage,
+    repo: TestRepo,
+    later: Arc<Repository>,
+    record: SnapshotRecord,
+    _cache: tempfile::TempDir,
+}
+
+impl Outdated {
+    fn new() -> Self {
+        let memory = MemoryStorage::new();
+        let repo = TestRepo::create(Arc::new(memory.clone()), &small(), 1);
+        let record = commit_tree(&repo.repository, &files(1, 2, 3_000)).unwrap();
+        let (other, _cache) = fresh(&repo);
+        let later = Arc::new(other.rotate().unwrap().repository);
+        Self { memory, repo, later, record, _cache }
+    }
+
+    /// A session that is not at its end, and the segment that it has stored.
+    fn work(&self) -> (Session, String) {
+        let before = keys(&self.memory, "index/");
+        let mut session = Session::begin(&self.later, Purpose::Backup, None).unwrap();
+        write_tree(&mut session, &files(3, 2, 3_000)).unwrap();
+        session.flush().unwrap();
+        let mut new = keys(&self.memory, "index/");
+        new.retain(|key| !before.contains(key));
+        (session, new.remove(0))
+    }
+
+    fn write(&self, what: &str) {
+        let snapshot = snapshot_key(&self.record.id);
+        match what {
+            "a snapshot" => {
+                let kind = ObjectType::Snapshot;
+                let payload = self.later.read_object(kind, &snapshot).unwrap().unwrap();
+                self.memory.delete(&snapshot).unwrap();
+                self.later.write_object(kind, &snapshot, &payload).unwrap();
+            }
+            // Its version stands in clear.
+            "a newer snapshot" => {
+                damage(&self.memory, &snapshot, &Damage::Flip { offset: 6, mask: 2 }).unwrap();
+            }
+            "a session" => drop(self.work()),
+            "packs of which no segment is left" => {
+                let (session, segment) = self.work();
+                session.abort().unwrap();
+                self.memory.delete(&segment).unwrap();
+            }
+            "a plan" => {
+                let plan = Plan { condemned: Vec::new(), marked: Vec::new() };
+                self.later.put_epoch(1, EpochStep::Plan, &plan.encode()).unwrap();
+            }
+            _ => _ = commit_tree(&self.later, &files(3, 2, 3_000)).unwrap(),
+        }
+    }
+
+    fn repair(&self, read_data: bool) -> Result<RepairReport, OpsError> {
+        let (repository, silent) = (&self.repo.repository, Silent::default());
+        let options = RepairOptions { drop_lost: true, read_data, ..READ };
+        let plan = plan(repository, &options, &silent)?;
+        repair(repository, &plan, &options, &mut |_| (), &silent)
+    }
+}
+
 #[test]
-fn what_was_sealed_with_keys_of_later_is_no_damage() {
-    let (memory, repo, _) = filled(0);
-    // Somebody else rotates the keys and backs up while this program has the old ones.
-    let (other, _cache) = fresh(&repo);
-    let later = Arc::new(other.rotate().unwrap().repository);
-    let tree = files(3, 4, 9_000);
-    let id = commit_tree(&later, &tree).unwrap().id;
-    let before = memory.snapshot();
-    let options = RepairOptions { drop_lost: true, ..READ };
-    let result = plan(&repo.repository, &options, &Silent::default()).and_then(|plan| {
-        repair(&repo.repository, &plan, &options, &mut |_| (), &Silent::default())
-    });
-    assert!(result.is_err(), "{result:?}");
-    assert!(memory.snapshot() == before, "nothing is thrown away that is only not understood");
-    let error = prune(&repo.repository, &PruneOptions::default(), &Silent::default());
-    assert!(error.is_err());
-    assert!(later.counted().unwrap().contains(&id));
-    let report = check(
-        &later,
-        &CheckOptions { read_data: ReadData::All, ..CheckOptions::default() },
-        &Silent::default(),
-    );
-    assert!(report.unwrap().is_whole());
+fn what_is_only_not_understood_is_no_damage() {
+    for what in [
+        "a snapshot",
+        "a newer snapshot",
+        "a session",
+        "packs of which no segment is left",
+        "a plan",
+        "a backup",
+    ] {
+        let outdated = Outdated::new();
+        outdated.write(what);
+        let before = outdated.memory.snapshot();
+        let repaired = outdated.repair(true);
+        assert!(outdated.memory.snapshot() == before, "{what}: {repaired:?}");
+        let pruned = prune(&outdated.repo.repository, &READ.prune, &Silent::default());
+        assert!(outdated.memory.snapshot() == before, "{what}: {pruned:?}");
+        assert!(repaired.is_err() && pruned.is_err(), "{what}: {repaired:?} {pruned:?}");
+    }
+}
+
+/// Where a segment can be read and the packs that it names cannot, nobody is told of damage.
+#[test]
+fn packs_that_are_not_understood_are_not_recorded_as_damaged() {
+    let outdated = Outdated::new();
+    let (session, segment) = outdated.work();
+    drop(session);
+    let id = segment_of_key(&segment).unwrap();
+    let packs = read_segment(&outdated.memory, outdated.later.sealer(), &id).unwrap();
+    let repository = &outdated.repo.repository;
+    outdated.memory.delete(&segment).unwrap();
+    write_segment(&outdated.memory, repository.sealer(), &*outdated.repo.world, &packs).unwrap();
+    let options = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+    let report = check(repository, &options, &Silent::default()).unwrap();
+    assert!(!report.is_whole() && keys(&outdated.memory, "damage/").is_empty(), "{report:?}");
+}
+
+#[test]
+fn a_segment_that_comes_while_a_repair_looks_about_stays() {
+    for nth in 1.. {
+        let mut outdated = Outdated::new();
+        let meanwhile = Arc::new(Meanwhile::new(outdated.repo.storage.clone()));
+        let cache = tempfile::tempdir().unwrap();
+        outdated.repo.repository = outdated.repo.open_on(meanwhile.clone(), cache.path());
+        let outdated = Arc::new(outdated);
+        let (theirs, (tell, told)) = (outdated.clone(), std::sync::mpsc::channel());
+        meanwhile.arm(nth, move || tell.send(theirs.work()).unwrap());
+        let repaired = outdated.repair(false);
+        if meanwhile.disarm() {
+            assert!(nth > 12, "{nth}");
+            return;
+        }
+        let (_, segment) = told.recv().unwrap();
+        assert!(outdated.memory.stat(&segment).is_ok(), "call {nth}: {repaired:?}");
+    }
 }
