@@ -296,6 +296,18 @@ fn packs_of_a_crashed_session_go_with_the_second_prune() {
     assert_snapshots(&stranger, &expected);
 }
 
+/// Somebody who reads segments only finds every pack.
+#[track_caller]
+fn assert_named(repo: &TestRepo) {
+    let cache = tempfile::tempdir().unwrap();
+    let mut index = holdall::index::Index::open(cache.path()).unwrap();
+    index.refresh(&*repo.storage, repo.repository.sealer()).unwrap();
+    let mut named = BTreeSet::new();
+    index.packs(&mut |_, pack| _ = named.insert(pack.id)).unwrap();
+    let listed = repo.repository.list_packs().unwrap();
+    assert!(listed.iter().all(|(id, _)| named.contains(id)));
+}
+
 #[test]
 fn packs_that_only_their_trailers_know_are_kept_and_named() {
     let repo = TestRepo::memory();
@@ -307,14 +319,7 @@ fn packs_that_only_their_trailers_know_are_kept_and_named() {
     let report = run(&repo.open_on(repo.storage.clone(), cache.path()), &PruneOptions::default());
     assert!(report.removed.packs > 0);
     assert!(!keys(&*repo.storage, "index/").is_empty());
-    // Somebody who reads segments only finds everything.
-    let cache = tempfile::tempdir().unwrap();
-    let mut index = holdall::index::Index::open(cache.path()).unwrap();
-    index.refresh(&*repo.storage, repo.repository.sealer()).unwrap();
-    let mut named = std::collections::BTreeSet::new();
-    index.packs(&mut |_, pack| _ = named.insert(pack.id)).unwrap();
-    let listed = repo.repository.list_packs().unwrap();
-    assert!(listed.iter().all(|(id, _)| named.contains(id)));
+    assert_named(&repo);
     assert_snapshots(&repo.reopen(), &expected);
 }
 
@@ -379,18 +384,33 @@ fn what_a_damaged_segment_said_is_learned_from_the_packs_and_said_again() {
             let named: Vec<_> = progress.problems().into_iter().map(|p| p.what).collect();
             assert!(named.iter().all(|what| *what == key.as_bytes()) && !named.is_empty());
             assert!(repo.storage.stat(key).is_err(), "nobody has to look at it any more");
-            // Readers who know nothing but the segments find everything.
-            let cache = tempfile::tempdir().unwrap();
-            let repository = repo.open_on(repo.storage.clone(), cache.path());
-            repository.refresh_index().unwrap();
-            let mut unnamed: BTreeSet<_> =
-                repository.list_packs().unwrap().into_iter().map(|(id, _)| id).collect();
-            let forget = &mut |_, pack: &Arc<holdall::index::PackRow>| _ = unnamed.remove(&pack.id);
-            repository.with_index(|index| index.packs(forget)).unwrap().unwrap();
-            assert!(unnamed.is_empty(), "{unnamed:?}");
-            assert_snapshots(&repository, &expected);
+            assert_named(&repo);
+            assert_snapshots(&repo.reopen(), &expected);
         }
     }
+}
+
+#[test]
+fn what_a_damaged_segment_said_of_a_session_at_work_is_said_again() {
+    let repo = TestRepo::memory();
+    let mut expected = with_garbage(&repo);
+    let before = keys(&*repo.storage, "index/");
+    let (writer, tree) = (repo.reopen(), files(5, 3, 6_000));
+    let mut session = begin(&writer, Purpose::Backup);
+    let root = write_tree(&mut session, &tree).unwrap();
+    session.flush().unwrap();
+    let after = keys(&*repo.storage, "index/");
+    let key = after.iter().find(|key| !before.contains(key)).unwrap();
+    damage(&*repo.storage, key, &Damage::Flip { offset: 60, mask: 1 }).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let pruner = repo.open_on(repo.storage.clone(), cache.path());
+    let report = prune(&pruner, &ALL(), &Silent::default()).unwrap();
+    assert!(report.open_epoch.is_some() && repo.storage.stat(key).is_err());
+    expected.push((session.commit(snapshot(root)).unwrap(), tree));
+    assert_named(&repo);
+    run(&repo.reopen(), &ALL());
+    assert_named(&repo);
+    assert_snapshots(&repo.reopen(), &expected);
 }
 
 #[test]
@@ -428,6 +448,21 @@ fn a_damaged_frame_is_not_moved_whole() {
     assert_eq!(report.removed.packs, 79);
     let lost = |(record, _): &&(SnapshotRecord, Tree)| read_tree(&repo.reopen(), record).is_err();
     assert_eq!(records.iter().filter(lost).count(), 1);
+}
+
+#[test]
+fn a_record_of_damage_stays_as_long_as_its_pack() {
+    let repo = TestRepo::memory();
+    let mut session = begin(&repo.repository, Purpose::Backup);
+    write_tree(&mut session, &files(2, 2, 3_000)).unwrap();
+    session.flush().unwrap();
+    let (pack, _) = repo.repository.list_packs().unwrap()[0];
+    repo.repository.record_damage(pack, Vec::new(), "w".into()).unwrap();
+    run(&repo.reopen(), &ALL());
+    assert_eq!(keys(&*repo.storage, "damage/").len(), 1);
+    session.abort().unwrap();
+    run(&repo.reopen(), &ALL());
+    assert!(keys(&*repo.storage, "damage/").is_empty());
 }
 
 #[test]

@@ -486,6 +486,19 @@ fn parity_is_added_to_what_is_there_and_to_what_comes() {
     assert!(memory.stat(&stray).is_err());
 }
 
+#[test]
+fn no_parity_is_made_of_a_damaged_pack() {
+    let (memory, repo, _) = filled(0);
+    let key = keys(&memory, "packs/").remove(0);
+    damage(&memory, &key, &Damage::Flip { offset: 300, mask: 1 }).unwrap();
+    let options = RepairOptions { add_parity: Some(5), read_data: false, ..READ };
+    run(&repo.repository, &options);
+    let with_parity = repo.repository.list_parity().unwrap();
+    let packs = repo.repository.list_packs().unwrap().into_iter().map(|(id, _)| id);
+    let without: Vec<_> = packs.filter(|id| !with_parity.contains(id)).collect();
+    assert_eq!(without.iter().map(holdall::format::pack::pack_key).collect::<Vec<_>>(), [key]);
+}
+
 /// A program that is older than what others have written: after a rotation of keys of which it
 /// knows nothing, or after a change of the format.
 struct Outdated {
