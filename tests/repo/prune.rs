@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use holdall::format::envelope::ObjectType;
 use holdall::format::epoch::{EpochStep, Plan};
 use holdall::format::frame::{ChunkKind, Codec};
 use holdall::format::pack::ChunkInfo;
-use holdall::format::session::{Purpose, session_key};
+use holdall::format::session::{Purpose, fence_key, session_key};
 use holdall::format::snapshot::Snapshot;
 use holdall::id::{FrameId, SnapshotId};
 use holdall::index::write_segment;
@@ -23,7 +24,7 @@ use crate::support::repository::{TestRepo, small};
 use crate::support::snapshots::{
     Tree, assert_snapshots, commit_in, commit_tree, files, noise, read_tree, snapshot, write_tree,
 };
-use crate::support::storages::{Damage, Fault, Faulty, Verb, damage, keys, list};
+use crate::support::storages::{Damage, Fault, Faulty, Stale, Verb, damage, keys, list};
 
 /// Leaves nothing that is not needed.
 pub const ALL: fn() -> PruneOptions<'static> =
@@ -259,6 +260,21 @@ fn a_fenced_session_is_told_and_its_next_try_keeps_everything() {
         assert_eq!(keys(&*repo.storage, "sessions/"), [session_key(&record.id)]);
         assert_snapshots(&repo.reopen(), &[(record, more)]);
     }
+}
+
+/// A listing is not of one moment: it may show the mark of a session that began while it was made.
+#[test]
+fn the_mark_of_a_session_that_a_listing_has_missed_stays() {
+    let repo = TestRepo::memory();
+    let stale = Arc::new(Stale::new(repo.storage.clone(), 10));
+    let cache = tempfile::tempdir().unwrap();
+    let lagging = repo.open_on(stale, cache.path());
+    let session = begin(&lagging, Purpose::Backup);
+    // Another prune is about to look whether it has committed.
+    let mark = fence_key(&session.id());
+    repo.repository.write_object(ObjectType::Fence, &mark, &[]).unwrap();
+    run(&lagging, &ALL());
+    assert!(repo.storage.stat(&mark).is_ok());
 }
 
 #[test]
