@@ -541,7 +541,12 @@ fn a_plan_under_a_number_that_is_past_is_void() {
     let condemned = repo.repository.list_packs().unwrap().into_iter().map(|(id, _)| id).collect();
     let plan = Plan { condemned, marked: Vec::new() };
     repo.repository.put_epoch(1, EpochStep::Plan, &plan.encode()).unwrap();
-    run(&repo.reopen(), &ALL());
+    // Whoever obeyed it would not come to an end either.
+    let faulty = Arc::new(Faulty::new(repo.storage.clone()));
+    let cache = tempfile::tempdir().unwrap();
+    let pruner = repo.open_on(faulty.clone(), cache.path());
+    faulty.add(Fault::nth(&Verb::ALL, 1_000, ErrorKind::Other).times(u64::MAX));
+    run(&pruner, &ALL());
     assert_snapshots(&repo.reopen(), &expected);
     assert!(keys(&*repo.storage, "epochs/").iter().all(|key| key.contains("0002/")));
 }
