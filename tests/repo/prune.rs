@@ -530,7 +530,10 @@ fn another_handle_goes_on_from_every_step() {
 
 #[test]
 fn a_plan_under_a_number_that_is_past_is_void() {
-    let repo = TestRepo::memory();
+    // Whoever obeyed the lowest one would not come to an end.
+    let faulty = Arc::new(Faulty::new(Arc::new(MemoryStorage::new())));
+    faulty.add(Fault::nth(&Verb::ALL, 2_000, ErrorKind::Other).times(u64::MAX));
+    let repo = TestRepo::create(faulty, &small(), 1);
     let expected = with_garbage(&repo);
     run(&repo.repository, &ALL());
     let extra = commit_tree(&repo.repository, &files(3, 10, 6_000)).unwrap();
@@ -541,12 +544,7 @@ fn a_plan_under_a_number_that_is_past_is_void() {
     let condemned = repo.repository.list_packs().unwrap().into_iter().map(|(id, _)| id).collect();
     let plan = Plan { condemned, marked: Vec::new() };
     repo.repository.put_epoch(1, EpochStep::Plan, &plan.encode()).unwrap();
-    // Whoever obeyed it would not come to an end either.
-    let faulty = Arc::new(Faulty::new(repo.storage.clone()));
-    let cache = tempfile::tempdir().unwrap();
-    let pruner = repo.open_on(faulty.clone(), cache.path());
-    faulty.add(Fault::nth(&Verb::ALL, 1_000, ErrorKind::Other).times(u64::MAX));
-    run(&pruner, &ALL());
+    run(&repo.reopen(), &ALL());
     assert_snapshots(&repo.reopen(), &expected);
     assert!(keys(&*repo.storage, "epochs/").iter().all(|key| key.contains("0002/")));
 }
