@@ -14,6 +14,7 @@ use holdall::ops::OpsError;
 use holdall::ops::backup::{BackupOptions, BackupReport, Input, backup};
 use holdall::ops::check::{CheckOptions, CheckReport, ReadData, check};
 use holdall::ops::prune::{PruneOptions, prune};
+use holdall::ops::repair::{RepairOptions, plan, repair};
 use holdall::ops::restore::{RestoreOptions, restore};
 use holdall::progress::{Problem, Silent};
 use holdall::repo::{EpochState, Repository, Session, SnapshotRecord};
@@ -470,7 +471,7 @@ fn a_damaged_tree_of_the_parent_is_stored_again() {
     assert!(read_again > 0);
 }
 
-/// What a check has found and recorded is stored again by whoever writes next.
+/// What a check or a repair has found and recorded is stored again by whoever writes next.
 #[test]
 fn what_is_recorded_as_damaged_is_stored_again() {
     let memory = MemoryStorage::new();
@@ -479,12 +480,21 @@ fn what_is_recorded_as_damaged_is_stored_again() {
     commit_tree(&repo.repository, &tree).unwrap();
     let whole = memory.snapshot();
     for key in keys(&memory, "packs/") {
-        memory.restore(&whole);
-        damage(&memory, &key, &Damage::Flip { offset: 300, mask: 1 }).unwrap();
-        checked(&repo.reopen(), ReadData::All);
-        assert_eq!(keys(&memory, "damage/").len(), 1);
-        let record = commit_tree(&repo.reopen(), &tree).unwrap();
-        assert!(read_tree(&repo.reopen(), &record).unwrap() == tree, "{key}");
+        for repairs in [false, true] {
+            memory.restore(&whole);
+            damage(&memory, &key, &Damage::Flip { offset: 300, mask: 1 }).unwrap();
+            if repairs {
+                let options = RepairOptions { read_data: true, ..RepairOptions::default() };
+                let plan = plan(&repo.reopen(), &options, &Silent::default()).unwrap();
+                let silent = Silent::default();
+                repair(&repo.reopen(), &plan, &options, &mut |_| (), &silent).unwrap();
+            } else {
+                checked(&repo.reopen(), ReadData::All);
+            }
+            assert_eq!(keys(&memory, "damage/").len(), 1);
+            let record = commit_tree(&repo.reopen(), &tree).unwrap();
+            assert!(read_tree(&repo.reopen(), &record).unwrap() == tree, "{key}");
+        }
     }
 }
 
