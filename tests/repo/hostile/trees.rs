@@ -1,5 +1,7 @@
 //! Trees with more paths than anyone can count, in a few chunks.
 
+use holdall::id::ChunkId;
+use holdall::index::write_segment;
 use holdall::limits::TREE_DEPTH_MAX;
 use holdall::ops::copy::{CopyOptions, copy};
 use holdall::ops::diff::diff;
@@ -8,6 +10,7 @@ use holdall::ops::find::{FindOptions, find, find_chunk};
 use holdall::ops::ls::ls;
 use holdall::ops::prune::{PruneOptions, prune};
 use holdall::ops::stats::{snapshot_stats, stats};
+use holdall::pack::read_trailer;
 use holdall::source::Pattern;
 
 use crate::support::storages::list;
@@ -111,6 +114,36 @@ fn whoever_follows_every_path_can_be_stopped() {
     // What is alike on both sides is not compared.
     let same = diff(repository, (snapshot, b""), (snapshot, b""), &mut |_| Ok(()), &patience());
     assert!(same.is_ok());
+}
+
+/// No listing can contain itself, for its id is made from its content: whoever says where another
+/// one lies lies.
+#[test]
+fn a_directory_that_contains_itself_is_none() {
+    let mut hostile = Hostile::new();
+    let itself = |len: u64| {
+        let refs = vec![Ref::Chunk { id: ChunkId([9; 32]), len }];
+        entry(b"d", EntryKind::Directory { listing: Refs { depth: 0, refs } })
+    };
+    let len = hostile.listing(&[itself(1)]).len();
+    let record = hostile.commit(&[itself(len)]);
+    assert_eq!(record.snapshot.root.len(), len);
+    let repo = hostile.finish();
+    // Where what it names lies nowhere, and where somebody says that it lies there itself.
+    let touched = || -> Vec<_> { checked(&repo).touched.into_iter().map(|t| t.path).collect() };
+    assert_eq!(touched(), [b"/d".to_vec()]);
+    let (repository, root) = (&repo.repository, &record.snapshot.root.refs[0]);
+    let Ref::Chunk { id, .. } = root else { panic!() };
+    let locations = repository.with_index(|index| index.locations(id)).unwrap().unwrap();
+    let pack = locations[0].pack.id;
+    let mut lie = read_trailer(&*repo.storage, repository.sealer(), &pack).unwrap();
+    let chunks = lie.trailer.frames.iter_mut().flat_map(|frame| &mut frame.chunks);
+    chunks.filter(|chunk| chunk.id == *id).for_each(|chunk| chunk.id = ChunkId([9; 32]));
+    write_segment(&*repo.storage, repository.sealer(), repository.world(), &[lie]).unwrap();
+    assert_eq!(touched(), [b"/d".to_vec()]);
+    let target = tempfile::tempdir().unwrap();
+    let (report, problems) = restored(&repo, &record, &target.path().join("target"));
+    assert_eq!((report.damage, report.problems), (1, 0), "{problems:?}");
 }
 
 #[test]
