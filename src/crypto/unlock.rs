@@ -385,7 +385,7 @@ mod tests {
         let secret = Secret::Password(Zeroizing::new("p".into()));
         let derive = |cost| SlotKey::derive(&secret, &[0; 32], cost).map(|_| ());
         for bad in [
-            PasswordCost { memory_kib: u32::MAX, ..PasswordCost::LOWEST },
+            PasswordCost { memory_kib: limits::ARGON2_MEMORY_KIB_MAX + 1, ..PasswordCost::LOWEST },
             PasswordCost { memory_kib: 8, ..PasswordCost::LOWEST },
             PasswordCost { passes: 0, ..PasswordCost::LOWEST },
             PasswordCost { passes: 1 << 20, ..PasswordCost::LOWEST },
