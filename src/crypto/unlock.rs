@@ -388,9 +388,9 @@ mod tests {
             PasswordCost { memory_kib: limits::ARGON2_MEMORY_KIB_MAX + 1, ..PasswordCost::LOWEST },
             PasswordCost { memory_kib: 8, ..PasswordCost::LOWEST },
             PasswordCost { passes: 0, ..PasswordCost::LOWEST },
-            PasswordCost { passes: 1 << 20, ..PasswordCost::LOWEST },
+            PasswordCost { passes: limits::ARGON2_PASSES_MAX + 1, ..PasswordCost::LOWEST },
             PasswordCost { lanes: 0, ..PasswordCost::LOWEST },
-            PasswordCost { lanes: 1 << 20, ..PasswordCost::LOWEST },
+            PasswordCost { lanes: limits::ARGON2_LANES_MAX + 1, ..PasswordCost::LOWEST },
         ] {
             assert_eq!(derive(Some(bad)), Err(CryptoError::Cost), "{bad:?}");
         }
