@@ -79,7 +79,19 @@ fn whoever_follows_every_path_can_be_stopped() {
     let (repository, snapshot): (&Shared, _) = (&repo.repository, &one.snapshot);
     let patience = || Patience::new(10_000);
     let records = [one.clone()];
-    let listed = ls(repository, snapshot, b"", true, &mut |_| Ok(()), &patience());
+    let mut count = 0;
+    let listed = ls(
+        repository,
+        snapshot,
+        b"",
+        true,
+        &mut |_| {
+            count += 1;
+            assert!(count < 100_000, "there is no end of it");
+            Ok(())
+        },
+        &patience(),
+    );
     assert_ended("ls", listed);
     let everything = FindOptions::default();
     let found = find(repository, &records, b"", &everything, &mut |_, _| Ok(()), &patience());
