@@ -212,12 +212,12 @@ fn written_before(nth: u64, writer: Writer, fences: bool) -> bool {
 
 /// A storage that answers deletions of packs and does them later.
 #[derive(Debug)]
-struct Late {
+struct Postponing {
     inner: MemoryStorage,
     waiting: Mutex<Option<Vec<String>>>,
 }
 
-impl Storage for Late {
+impl Storage for Postponing {
     fn location(&self) -> String {
         self.inner.location()
     }
@@ -248,7 +248,8 @@ impl Storage for Late {
 #[test]
 fn an_epoch_ends_when_what_it_deletes_is_gone() {
     let memory = MemoryStorage::new();
-    let late = Arc::new(Late { inner: memory.clone(), waiting: Mutex::new(Some(Vec::new())) });
+    let late =
+        Arc::new(Postponing { inner: memory.clone(), waiting: Mutex::new(Some(Vec::new())) });
     let repo = TestRepo::create(late.clone(), &small(), 1);
     let tree = files(1, 2, 3_000);
     let gone = commit_tree(&repo.repository, &tree).unwrap();
