@@ -385,12 +385,12 @@ mod tests {
         let secret = Secret::Password(Zeroizing::new("p".into()));
         let derive = |cost| SlotKey::derive(&secret, &[0; 32], cost).map(|_| ());
         for bad in [
-            PasswordCost { memory_kib: u32::MAX, ..PasswordCost::LOWEST },
+            PasswordCost { memory_kib: limits::ARGON2_MEMORY_KIB_MAX + 1, ..PasswordCost::LOWEST },
             PasswordCost { memory_kib: 8, ..PasswordCost::LOWEST },
             PasswordCost { passes: 0, ..PasswordCost::LOWEST },
-            PasswordCost { passes: 1 << 20, ..PasswordCost::LOWEST },
+            PasswordCost { passes: limits::ARGON2_PASSES_MAX + 1, ..PasswordCost::LOWEST },
             PasswordCost { lanes: 0, ..PasswordCost::LOWEST },
-            PasswordCost { lanes: 1 << 20, ..PasswordCost::LOWEST },
+            PasswordCost { lanes: limits::ARGON2_LANES_MAX + 1, ..PasswordCost::LOWEST },
         ] {
             assert_eq!(derive(Some(bad)), Err(CryptoError::Cost), "{bad:?}");
         }

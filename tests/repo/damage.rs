@@ -14,6 +14,7 @@ use holdall::ops::OpsError;
 use holdall::ops::backup::{BackupOptions, BackupReport, Input, backup};
 use holdall::ops::check::{CheckOptions, CheckReport, ReadData, check};
 use holdall::ops::prune::{PruneOptions, prune};
+use holdall::ops::repair::{RepairOptions, plan, repair};
 use holdall::ops::restore::{RestoreOptions, restore};
 use holdall::progress::{Problem, Silent};
 use holdall::repo::{EpochState, Repository, Session, SnapshotRecord};
@@ -23,7 +24,7 @@ use holdall::world::Time;
 
 use crate::prune::ALL;
 use crate::support::repository::{TestRepo, environment, small};
-use crate::support::snapshots::noise;
+use crate::support::snapshots::{commit_tree, noise, read_tree};
 use crate::support::storages::{Crashing, Damage, Fault, Faulty, Last, Verb, damage, keys};
 
 /// Paths below the source, and contents.
@@ -468,6 +469,33 @@ fn a_damaged_tree_of_the_parent_is_stored_again() {
         read_again += report.files_read_again;
     }
     assert!(read_again > 0);
+}
+
+/// What a check or a repair has found and recorded is stored again by whoever writes next.
+#[test]
+fn what_is_recorded_as_damaged_is_stored_again() {
+    let memory = MemoryStorage::new();
+    let repo = TestRepo::create(Arc::new(memory.clone()), &small(), 1);
+    let tree = crate::support::snapshots::files(1, 3, 6_000);
+    commit_tree(&repo.repository, &tree).unwrap();
+    let whole = memory.snapshot();
+    for key in keys(&memory, "packs/") {
+        for repairs in [false, true] {
+            memory.restore(&whole);
+            damage(&memory, &key, &Damage::Flip { offset: 300, mask: 1 }).unwrap();
+            if repairs {
+                let options = RepairOptions { read_data: true, ..RepairOptions::default() };
+                let plan = plan(&repo.reopen(), &options, &Silent::default()).unwrap();
+                let silent = Silent::default();
+                repair(&repo.reopen(), &plan, &options, &mut |_| (), &silent).unwrap();
+            } else {
+                checked(&repo.reopen(), ReadData::All);
+            }
+            assert_eq!(keys(&memory, "damage/").len(), 1);
+            let record = commit_tree(&repo.reopen(), &tree).unwrap();
+            assert!(read_tree(&repo.reopen(), &record).unwrap() == tree, "{key}");
+        }
+    }
 }
 
 /// Records only advise: a check of what cannot be written says so once, and finds the same.

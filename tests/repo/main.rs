@@ -5,6 +5,7 @@
 mod support;
 
 mod backup;
+mod between;
 mod check;
 mod crash;
 mod damage;

@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use holdall::format::envelope::ObjectType;
 use holdall::format::epoch::{EpochStep, Plan};
 use holdall::format::frame::{ChunkKind, Codec};
 use holdall::format::pack::ChunkInfo;
-use holdall::format::session::{Purpose, session_key};
+use holdall::format::session::{Purpose, fence_key, session_key};
 use holdall::format::snapshot::Snapshot;
 use holdall::id::{FrameId, SnapshotId};
 use holdall::index::write_segment;
@@ -23,7 +24,7 @@ use crate::support::repository::{TestRepo, small};
 use crate::support::snapshots::{
     Tree, assert_snapshots, commit_in, commit_tree, files, noise, read_tree, snapshot, write_tree,
 };
-use crate::support::storages::{Damage, Fault, Faulty, Verb, damage, keys, list};
+use crate::support::storages::{Damage, Fault, Faulty, Stale, Verb, damage, keys, list};
 
 /// Leaves nothing that is not needed.
 pub const ALL: fn() -> PruneOptions<'static> =
@@ -261,6 +262,21 @@ fn a_fenced_session_is_told_and_its_next_try_keeps_everything() {
     }
 }
 
+/// A listing is not of one moment: it may show the mark of a session that began while it was made.
+#[test]
+fn the_mark_of_a_session_that_a_listing_has_missed_stays() {
+    let repo = TestRepo::memory();
+    let stale = Arc::new(Stale::new(repo.storage.clone(), 10));
+    let cache = tempfile::tempdir().unwrap();
+    let lagging = repo.open_on(stale, cache.path());
+    let session = begin(&lagging, Purpose::Backup);
+    // Another prune is about to look whether it has committed.
+    let mark = fence_key(&session.id());
+    repo.repository.write_object(ObjectType::Fence, &mark, &[]).unwrap();
+    run(&lagging, &ALL());
+    assert!(repo.storage.stat(&mark).is_ok());
+}
+
 #[test]
 fn packs_of_a_crashed_session_go_with_the_second_prune() {
     let repo = TestRepo::memory();
@@ -296,6 +312,18 @@ fn packs_of_a_crashed_session_go_with_the_second_prune() {
     assert_snapshots(&stranger, &expected);
 }
 
+/// Somebody who reads segments only finds every pack.
+#[track_caller]
+fn assert_named(repo: &TestRepo) {
+    let cache = tempfile::tempdir().unwrap();
+    let mut index = holdall::index::Index::open(cache.path()).unwrap();
+    index.refresh(&*repo.storage, repo.repository.sealer()).unwrap();
+    let mut named = BTreeSet::new();
+    index.packs(&mut |_, pack| _ = named.insert(pack.id)).unwrap();
+    let listed = repo.repository.list_packs().unwrap();
+    assert!(listed.iter().all(|(id, _)| named.contains(id)));
+}
+
 #[test]
 fn packs_that_only_their_trailers_know_are_kept_and_named() {
     let repo = TestRepo::memory();
@@ -307,14 +335,7 @@ fn packs_that_only_their_trailers_know_are_kept_and_named() {
     let report = run(&repo.open_on(repo.storage.clone(), cache.path()), &PruneOptions::default());
     assert!(report.removed.packs > 0);
     assert!(!keys(&*repo.storage, "index/").is_empty());
-    // Somebody who reads segments only finds everything.
-    let cache = tempfile::tempdir().unwrap();
-    let mut index = holdall::index::Index::open(cache.path()).unwrap();
-    index.refresh(&*repo.storage, repo.repository.sealer()).unwrap();
-    let mut named = std::collections::BTreeSet::new();
-    index.packs(&mut |_, pack| _ = named.insert(pack.id)).unwrap();
-    let listed = repo.repository.list_packs().unwrap();
-    assert!(listed.iter().all(|(id, _)| named.contains(id)));
+    assert_named(&repo);
     assert_snapshots(&repo.reopen(), &expected);
 }
 
@@ -379,18 +400,33 @@ fn what_a_damaged_segment_said_is_learned_from_the_packs_and_said_again() {
             let named: Vec<_> = progress.problems().into_iter().map(|p| p.what).collect();
             assert!(named.iter().all(|what| *what == key.as_bytes()) && !named.is_empty());
             assert!(repo.storage.stat(key).is_err(), "nobody has to look at it any more");
-            // Readers who know nothing but the segments find everything.
-            let cache = tempfile::tempdir().unwrap();
-            let repository = repo.open_on(repo.storage.clone(), cache.path());
-            repository.refresh_index().unwrap();
-            let mut unnamed: BTreeSet<_> =
-                repository.list_packs().unwrap().into_iter().map(|(id, _)| id).collect();
-            let forget = &mut |_, pack: &Arc<holdall::index::PackRow>| _ = unnamed.remove(&pack.id);
-            repository.with_index(|index| index.packs(forget)).unwrap().unwrap();
-            assert!(unnamed.is_empty(), "{unnamed:?}");
-            assert_snapshots(&repository, &expected);
+            assert_named(&repo);
+            assert_snapshots(&repo.reopen(), &expected);
         }
     }
+}
+
+#[test]
+fn what_a_damaged_segment_said_of_a_session_at_work_is_said_again() {
+    let repo = TestRepo::memory();
+    let mut expected = with_garbage(&repo);
+    let before = keys(&*repo.storage, "index/");
+    let (writer, tree) = (repo.reopen(), files(5, 3, 6_000));
+    let mut session = begin(&writer, Purpose::Backup);
+    let root = write_tree(&mut session, &tree).unwrap();
+    session.flush().unwrap();
+    let after = keys(&*repo.storage, "index/");
+    let key = after.iter().find(|key| !before.contains(key)).unwrap();
+    damage(&*repo.storage, key, &Damage::Flip { offset: 60, mask: 1 }).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let pruner = repo.open_on(repo.storage.clone(), cache.path());
+    let report = prune(&pruner, &ALL(), &Silent::default()).unwrap();
+    assert!(report.open_epoch.is_some() && repo.storage.stat(key).is_err());
+    expected.push((session.commit(snapshot(root)).unwrap(), tree));
+    assert_named(&repo);
+    run(&repo.reopen(), &ALL());
+    assert_named(&repo);
+    assert_snapshots(&repo.reopen(), &expected);
 }
 
 #[test]
@@ -428,6 +464,21 @@ fn a_damaged_frame_is_not_moved_whole() {
     assert_eq!(report.removed.packs, 79);
     let lost = |(record, _): &&(SnapshotRecord, Tree)| read_tree(&repo.reopen(), record).is_err();
     assert_eq!(records.iter().filter(lost).count(), 1);
+}
+
+#[test]
+fn a_record_of_damage_stays_as_long_as_its_pack() {
+    let repo = TestRepo::memory();
+    let mut session = begin(&repo.repository, Purpose::Backup);
+    write_tree(&mut session, &files(2, 2, 3_000)).unwrap();
+    session.flush().unwrap();
+    let (pack, _) = repo.repository.list_packs().unwrap()[0];
+    repo.repository.record_damage(pack, Vec::new(), "w".into()).unwrap();
+    run(&repo.reopen(), &ALL());
+    assert_eq!(keys(&*repo.storage, "damage/").len(), 1);
+    session.abort().unwrap();
+    run(&repo.reopen(), &ALL());
+    assert!(keys(&*repo.storage, "damage/").is_empty());
 }
 
 #[test]
@@ -479,7 +530,10 @@ fn another_handle_goes_on_from_every_step() {
 
 #[test]
 fn a_plan_under_a_number_that_is_past_is_void() {
-    let repo = TestRepo::memory();
+    // Whoever obeyed the lowest one would not come to an end.
+    let faulty = Arc::new(Faulty::new(Arc::new(MemoryStorage::new())));
+    faulty.add(Fault::nth(&Verb::ALL, 2_000, ErrorKind::Other).times(u64::MAX));
+    let repo = TestRepo::create(faulty, &small(), 1);
     let expected = with_garbage(&repo);
     run(&repo.repository, &ALL());
     let extra = commit_tree(&repo.repository, &files(3, 10, 6_000)).unwrap();
@@ -609,6 +663,22 @@ fn the_base_of_a_needed_delta_stays_whole() {
         assert!(packs.iter().all(|(_, len)| *len < 14_000), "{packs:?}");
         assert_snapshots(&stranger, &[(record, tree)]);
     }
+}
+
+/// A delta is no copy of its chunks for a writer who knows that its base will go (W4).
+#[test]
+fn a_chunk_whose_base_is_condemned_is_stored_again() {
+    let repo = TestRepo::memory();
+    let base = store_frame(&repo, &[noise(1, 4_000)], None);
+    let condemned = repo.repository.list_packs().unwrap().into_iter().map(|(id, _)| id).collect();
+    store_frame(&repo, &[noise(5, 1_900)], Some(base));
+    let plan = Plan { condemned, marked: Vec::new() };
+    repo.repository.put_epoch(1, EpochStep::Plan, &plan.encode()).unwrap();
+    let tree: Tree = [("f".into(), noise(5, 1_900))].into();
+    let record = commit_tree(&repo.repository, &tree).unwrap();
+    assert!(run(&repo.repository, &ALL()).removed.packs > 0);
+    assert_eq!(copies_of(&repo.repository, &base), 0);
+    assert_snapshots(&repo.reopen(), &[(record, tree)]);
 }
 
 #[test]

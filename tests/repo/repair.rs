@@ -3,8 +3,12 @@
 
 use std::sync::Arc;
 
-use holdall::format::session::session_key;
+use holdall::format::envelope::ObjectType;
+use holdall::format::epoch::{EpochStep, Plan};
+use holdall::format::session::{Purpose, session_key};
 use holdall::format::snapshot::{Outcome, snapshot_key};
+use holdall::index::{read_segment, segment_of_key, write_segment};
+use holdall::ops::OpsError;
 use holdall::ops::check::{CheckOptions, ReadData, check};
 use holdall::ops::copy::{CopyOptions, copy};
 use holdall::ops::prune::{Limit, PruneOptions, prune};
@@ -12,12 +16,14 @@ use holdall::ops::repair::{
     DamagedPack, How, Mirror, RepairOptions, RepairPlan, RepairReport, Source, plan, repair,
 };
 use holdall::progress::Silent;
-use holdall::repo::{Repository, SnapshotRecord};
+use holdall::repo::{Repository, Session, SnapshotRecord};
 use holdall::storage::{MemoryStorage, Storage};
 
 use crate::support::repository::{TestRepo, environment, small};
-use crate::support::snapshots::{Tree, assert_snapshots, commit_tree, files, read_tree};
-use crate::support::storages::{Damage, damage, keys};
+use crate::support::snapshots::{
+    Tree, assert_snapshots, commit_tree, files, read_tree, write_tree,
+};
+use crate::support::storages::{Damage, Meanwhile, damage, keys};
 
 type Expected = Vec<(SnapshotRecord, Tree)>;
 
@@ -481,27 +487,153 @@ fn parity_is_added_to_what_is_there_and_to_what_comes() {
 }
 
 #[test]
-fn what_was_sealed_with_keys_of_later_is_no_damage() {
+fn no_parity_is_made_of_a_damaged_pack() {
     let (memory, repo, _) = filled(0);
-    // Somebody else rotates the keys and backs up while this program has the old ones.
-    let (other, _cache) = fresh(&repo);
-    let later = Arc::new(other.rotate().unwrap().repository);
-    let tree = files(3, 4, 9_000);
-    let id = commit_tree(&later, &tree).unwrap().id;
-    let before = memory.snapshot();
-    let options = RepairOptions { drop_lost: true, ..READ };
-    let result = plan(&repo.repository, &options, &Silent::default()).and_then(|plan| {
-        repair(&repo.repository, &plan, &options, &mut |_| (), &Silent::default())
-    });
-    assert!(result.is_err(), "{result:?}");
-    assert!(memory.snapshot() == before, "nothing is thrown away that is only not understood");
-    let error = prune(&repo.repository, &PruneOptions::default(), &Silent::default());
-    assert!(error.is_err());
-    assert!(later.counted().unwrap().contains(&id));
-    let report = check(
-        &later,
-        &CheckOptions { read_data: ReadData::All, ..CheckOptions::default() },
-        &Silent::default(),
-    );
-    assert!(report.unwrap().is_whole());
+    // Of contents: a tree that does not open would give its pack away.
+    let is_data = |key: &String| memory.get(key, 1 << 30).unwrap()[10] == 1;
+    let key = keys(&memory, "packs/").into_iter().find(is_data).unwrap();
+    damage(&memory, &key, &Damage::Flip { offset: 300, mask: 1 }).unwrap();
+    let options = RepairOptions { add_parity: Some(5), read_data: false, ..READ };
+    run(&repo.repository, &options);
+    let with_parity = repo.repository.list_parity().unwrap();
+    let packs = repo.repository.list_packs().unwrap().into_iter().map(|(id, _)| id);
+    let without: Vec<_> = packs.filter(|id| !with_parity.contains(id)).collect();
+    assert_eq!(without.iter().map(holdall::format::pack::pack_key).collect::<Vec<_>>(), [key]);
+}
+
+/// A program that is older than what others have written: after a rotation of keys of which it
+/// knows nothing, or after a change of the format.
+struct Outdated {
+    memory: MemoryStorage,
+    /// Where this program is held up.
+    meanwhile: Arc<Meanwhile>,
+    ours: Arc<Repository>,
+    later: Arc<Repository>,
+    record: SnapshotRecord,
+    _repo: TestRepo,
+    _caches: [tempfile::TempDir; 2],
+}
+
+impl Outdated {
+    fn new() -> Self {
+        let memory = MemoryStorage::new();
+        let repo = TestRepo::create(Arc::new(memory.clone()), &small(), 1);
+        let record = commit_tree(&repo.repository, &files(1, 2, 3_000)).unwrap();
+        let meanwhile = Arc::new(Meanwhile::new(repo.storage.clone()));
+        let our_cache = tempfile::tempdir().unwrap();
+        let ours = repo.open_on(meanwhile.clone(), our_cache.path());
+        let (other, cache) = fresh(&repo);
+        let later = Arc::new(other.rotate().unwrap().repository);
+        let _caches = [our_cache, cache];
+        Self { memory, meanwhile, ours, later, record, _repo: repo, _caches }
+    }
+
+    /// A session that is not at its end, and the segment that it has stored.
+    fn work(&self) -> (Session, String) {
+        let before = keys(&self.memory, "index/");
+        let mut session = Session::begin(&self.later, Purpose::Backup, None).unwrap();
+        write_tree(&mut session, &files(3, 2, 3_000)).unwrap();
+        session.flush().unwrap();
+        let mut new = keys(&self.memory, "index/");
+        new.retain(|key| !before.contains(key));
+        (session, new.remove(0))
+    }
+
+    fn write(&self, what: &str) {
+        let snapshot = snapshot_key(&self.record.id);
+        match what {
+            "a snapshot" => {
+                let kind = ObjectType::Snapshot;
+                let payload = self.later.read_object(kind, &snapshot).unwrap().unwrap();
+                self.memory.delete(&snapshot).unwrap();
+                self.later.write_object(kind, &snapshot, &payload).unwrap();
+            }
+            // Its version stands in clear.
+            "a newer snapshot" => {
+                damage(&self.memory, &snapshot, &Damage::Flip { offset: 6, mask: 2 }).unwrap();
+            }
+            "a session" => drop(self.work()),
+            "packs of which no segment is left" => {
+                let (session, segment) = self.work();
+                session.abort().unwrap();
+                self.memory.delete(&segment).unwrap();
+            }
+            "a plan" => {
+                let plan = Plan { condemned: Vec::new(), marked: Vec::new() };
+                self.later.put_epoch(1, EpochStep::Plan, &plan.encode()).unwrap();
+            }
+            _ => _ = commit_tree(&self.later, &files(3, 2, 3_000)).unwrap(),
+        }
+    }
+
+    fn repair(&self, read_data: bool) -> Result<RepairReport, OpsError> {
+        let (repository, silent) = (&self.ours, Silent::default());
+        let options = RepairOptions { drop_lost: true, read_data, ..READ };
+        let plan = plan(repository, &options, &silent)?;
+        repair(repository, &plan, &options, &mut |_| (), &silent)
+    }
+}
+
+#[test]
+fn what_is_only_not_understood_is_no_damage() {
+    for what in [
+        "a snapshot",
+        "a newer snapshot",
+        "a session",
+        "packs of which no segment is left",
+        "a plan",
+        "a backup",
+    ] {
+        let outdated = Outdated::new();
+        outdated.write(what);
+        let before = outdated.memory.snapshot();
+        let repaired = outdated.repair(true);
+        assert!(outdated.memory.snapshot() == before, "{what}: {repaired:?}");
+        let pruned = prune(&outdated.ours, &READ.prune, &Silent::default());
+        assert!(outdated.memory.snapshot() == before, "{what}: {pruned:?}");
+        assert!(repaired.is_err() && pruned.is_err(), "{what}: {repaired:?} {pruned:?}");
+    }
+}
+
+/// Where a segment can be read and the packs that it names cannot, nobody is told of damage.
+#[test]
+fn packs_that_are_not_understood_are_not_recorded_as_damaged() {
+    let outdated = Outdated::new();
+    let (session, segment) = outdated.work();
+    drop(session);
+    let id = segment_of_key(&segment).unwrap();
+    let packs = read_segment(&outdated.memory, outdated.later.sealer(), &id).unwrap();
+    let repository = &outdated.ours;
+    outdated.memory.delete(&segment).unwrap();
+    write_segment(&outdated.memory, repository.sealer(), repository.world(), &packs).unwrap();
+    let options = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+    let report = check(repository, &options, &Silent::default()).unwrap();
+    assert!(!report.is_whole() && keys(&outdated.memory, "damage/").is_empty(), "{report:?}");
+}
+
+/// And what others have found damaged they still know.
+#[test]
+fn records_of_damage_that_are_not_understood_stay() {
+    let outdated = Outdated::new();
+    let pack = outdated.later.list_packs().unwrap()[0].0;
+    outdated.later.record_damage(pack, Vec::new(), "w".into()).unwrap();
+    let options = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+    check(&outdated.ours, &options, &Silent::default()).unwrap();
+    assert_eq!(keys(&outdated.memory, "damage/").len(), 1);
+}
+
+#[test]
+fn a_segment_that_comes_while_a_repair_looks_about_stays() {
+    for nth in 1.. {
+        let outdated = Arc::new(Outdated::new());
+        let (theirs, (tell, told)) = (outdated.clone(), std::sync::mpsc::channel());
+        outdated.meanwhile.arm(nth, move || tell.send(theirs.work()).unwrap());
+        let repaired = outdated.repair(false);
+        if outdated.meanwhile.disarm() {
+            assert!(nth > 12, "{nth}");
+            return;
+        }
+        let (_, segment) = told.recv().unwrap();
+        assert!(outdated.memory.stat(&segment).is_ok(), "call {nth}: {repaired:?}");
+    }
 }

@@ -2,8 +2,7 @@
 //! slots. Whoever opens any slot seals only with keys that every slot has.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use holdall::crypto::{CryptoError, KeyFile, PasswordCost, Purpose, Secret};
 use holdall::format::frame::FrameHeader;
@@ -11,13 +10,13 @@ use holdall::format::slot::Slot;
 use holdall::id::SlotId;
 use holdall::ops::prune::PruneOptions;
 use holdall::repo::{NewSlot, RepoError, Repository, Rotation};
-use holdall::storage::{Listed, MemoryStorage, Result, Storage};
+use holdall::storage::{MemoryStorage, Storage};
 
 use crate::crash::Scene;
 use crate::prune::{ALL, run, with_holes};
 use crate::support::repository::{TestRepo, environment, small};
 use crate::support::snapshots::{assert_snapshots, commit_tree, files};
-use crate::support::storages::{keys, list};
+use crate::support::storages::{Meanwhile, keys, list};
 
 const SEALING: [Purpose; 5] =
     [Purpose::Data, Purpose::Tree, Purpose::Index, Purpose::Snapshot, Purpose::Prune];
@@ -123,63 +122,6 @@ fn a_rotation_crashes() {
     assert_eq!(count, 16);
 }
 
-/// A storage whose user is held up before its nth call, while somebody else works.
-struct Meanwhile {
-    inner: MemoryStorage,
-    calls: Mutex<u64>,
-    nth: u64,
-    work: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
-
-impl fmt::Debug for Meanwhile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Meanwhile").finish_non_exhaustive()
-    }
-}
-
-impl Meanwhile {
-    fn inner(&self) -> &MemoryStorage {
-        let mut calls = self.calls.lock().unwrap();
-        *calls += 1;
-        if *calls == self.nth
-            && let Some(work) = self.work.lock().unwrap().take()
-        {
-            work();
-        }
-        &self.inner
-    }
-}
-
-impl Storage for Meanwhile {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn put(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
-        self.inner().put(key, parts)
-    }
-
-    fn get(&self, key: &str, len_max: u64) -> Result<Vec<u8>> {
-        self.inner().get(key, len_max)
-    }
-
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        self.inner().get_range(key, offset, len)
-    }
-
-    fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<()> {
-        self.inner().list(prefix, each)
-    }
-
-    fn delete(&self, key: &str) -> Result<()> {
-        self.inner().delete(key)
-    }
-
-    fn stat(&self, key: &str) -> Result<u64> {
-        self.inner().stat(key)
-    }
-}
-
 /// What happens to the slots while a rotation is at work.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Other {
@@ -191,7 +133,7 @@ enum Other {
 #[test]
 fn other_changes_come_between_any_two_steps_of_a_rotation() {
     for other in [Other::Rotates, Other::Adds, Other::Removes] {
-        let mut nth = 0;
+        let mut nth = 1;
         while between(other, nth) {
             nth += 1;
         }
@@ -226,15 +168,12 @@ fn removed_while_restored(lost: &str, nth: u64) -> bool {
     let id = repo.repository.add_slot(&second).unwrap();
     memory.delete(&format!("{lost}keys/{id}")).unwrap();
     let theirs = repo.reopen();
-    let work = Box::new(move || theirs.remove_slot(&id).unwrap());
-    // Counted from when it is open.
-    let (work, calls) = (Mutex::new(Some(work as _)), Mutex::new(1 << 32));
-    let meanwhile = Arc::new(Meanwhile { inner: memory, calls, nth, work });
+    let meanwhile = Arc::new(Meanwhile::new(repo.storage.clone()));
     let cache = tempfile::tempdir().unwrap();
     let ours = repo.open_on(meanwhile.clone(), cache.path());
-    *meanwhile.calls.lock().unwrap() = 0;
+    meanwhile.arm(nth, move || theirs.remove_slot(&id).unwrap());
     ours.restore_openers().unwrap();
-    if meanwhile.work.lock().unwrap().is_some() {
+    if meanwhile.disarm() {
         return false;
     }
     let what = format!("{lost}keys/ before call {nth}");
@@ -245,13 +184,15 @@ fn removed_while_restored(lost: &str, nth: u64) -> bool {
 
 /// `false`: the rotation has not so many calls.
 fn between(other: Other, nth: u64) -> bool {
-    let memory = MemoryStorage::new();
-    let repo = TestRepo::create(Arc::new(memory.clone()), &small(), 1);
+    let repo = TestRepo::memory();
     let [second, third] = ["second", "third"].map(|label| slot(&repo, label));
     let second_id = repo.repository.add_slot(&second).unwrap();
     let (theirs, new) = (repo.reopen(), third.clone());
     let (tell, told) = std::sync::mpsc::channel();
-    let work = Box::new(move || {
+    let meanwhile = Arc::new(Meanwhile::new(repo.storage.clone()));
+    let cache = tempfile::tempdir().unwrap();
+    let ours = repo.open_on(meanwhile.clone(), cache.path());
+    meanwhile.arm(nth, move || {
         let done = match other {
             Other::Rotates => theirs.rotate().map(|rotation| Some(rotation.repository)),
             Other::Adds => theirs.add_slot(&new).map(|_| None),
@@ -259,20 +200,9 @@ fn between(other: Other, nth: u64) -> bool {
         };
         tell.send(done).unwrap();
     });
-    let mut meanwhile =
-        Meanwhile { inner: memory, calls: Mutex::default(), nth: u64::MAX, work: Mutex::default() };
-    meanwhile.work = Mutex::new(Some(work));
-    // Opening takes three calls: the configuration, and two of a slot.
-    let opened = {
-        let cache = tempfile::tempdir().unwrap();
-        meanwhile.nth = nth + 5;
-        let meanwhile = Arc::new(meanwhile);
-        (repo.open_on(meanwhile.clone(), cache.path()), meanwhile)
-    };
-    let (ours, meanwhile) = opened;
     let outcome = ours.rotate();
     let Ok(done) = told.try_recv() else {
-        assert!(*meanwhile.calls.lock().unwrap() < nth + 5);
+        assert!(meanwhile.disarm());
         return false;
     };
     let what = format!("{other:?} before call {nth}: {outcome:?}, {done:?}");
@@ -448,20 +378,19 @@ fn no_nonce_comes_twice() {
 
 #[test]
 fn a_rotation_comes_between_any_two_steps_of_a_removal() {
-    for nth in 6.. {
-        let memory = MemoryStorage::new();
-        let repo = TestRepo::create(Arc::new(memory.clone()), &small(), 1);
+    for nth in 1.. {
+        let repo = TestRepo::memory();
         let second = slot(&repo, "second");
         let id = repo.repository.add_slot(&second).unwrap();
         let theirs = repo.reopen();
-        let work: Box<dyn FnOnce() + Send> = Box::new(move || _ = theirs.rotate().unwrap());
-        let (calls, work) = (Mutex::default(), Mutex::new(Some(work)));
-        let meanwhile = Arc::new(Meanwhile { inner: memory, calls, nth, work });
+        let meanwhile = Arc::new(Meanwhile::new(repo.storage.clone()));
         let cache = tempfile::tempdir().unwrap();
-        let removed = repo.open_on(meanwhile.clone(), cache.path()).remove_slot(&id);
+        let ours = repo.open_on(meanwhile.clone(), cache.path());
+        meanwhile.arm(nth, move || _ = theirs.rotate().unwrap());
+        let removed = ours.remove_slot(&id);
         assert!(removed.is_ok(), "call {nth}: {removed:?}");
-        if meanwhile.work.lock().unwrap().is_some() {
-            assert!(nth > 12);
+        if meanwhile.disarm() {
+            assert!(nth > 6, "{nth}");
             return;
         }
         assert!(open(&repo, repo.storage.clone(), &second.secret).is_none(), "call {nth}");

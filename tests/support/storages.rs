@@ -1,9 +1,10 @@
-//! Storages that watch, fail, crash, lag and lie, each around another storage.
+//! Storages that watch, wait, fail, crash, lag and lie, each around another storage.
 
 mod crashing;
 mod faulty;
 mod flipping;
 mod late;
+mod meanwhile;
 mod recording;
 mod stale;
 
@@ -11,6 +12,7 @@ pub use crashing::{Crashing, Last};
 pub use faulty::{Fault, Faulty, When};
 pub use flipping::{Damage, Flipping, damage};
 pub use late::Late;
+pub use meanwhile::Meanwhile;
 pub use recording::{Call, Recording};
 pub use stale::Stale;
 
@@ -51,6 +53,6 @@ pub fn keys(storage: &dyn Storage, prefix: &str) -> Vec<String> {
     list(storage, prefix).unwrap().into_iter().map(|listed| listed.key).collect()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

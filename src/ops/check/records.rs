@@ -126,7 +126,9 @@ fn remove_unreadable(repository: &Repository) -> Result<(), RepoError> {
     let each = &mut |listed: Listed| ids.extend(damage_of_key(&listed.key));
     repository.storage().list("damage/", each)?;
     for id in ids {
-        if let Err(RepoError::Object { .. }) = repository.read_damage(&id) {
+        if let Err(RepoError::Object { source, .. }) = repository.read_damage(&id)
+            && !source.is_unknown()
+        {
             repository.remove_damage(&id)?;
         }
     }

@@ -68,6 +68,7 @@ pub(super) fn find(
     progress: &dyn Progress,
 ) -> Result<RepairPlan, OpsError> {
     let mut stock = Stock::take(repository)?;
+    stock.require_known()?;
     let segments = segments::read(repository)?;
     let recorded = repository.damage(&Silent::default())?;
     let mut findings = told_by_listing(&stock)?;

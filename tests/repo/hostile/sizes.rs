@@ -1,6 +1,6 @@
 //! Lengths that add up to more than a number holds, in files that take no room.
 
-use holdall::limits::CONTENT_LEN_MAX;
+use holdall::limits::{CONTENT_LEN_MAX, REFS_DEPTH_MAX};
 use holdall::ops::copy::{CopyOptions, copy};
 use holdall::ops::diff::diff;
 use holdall::ops::dump::{ArchiveFormat, dump_file, dump_folder};
@@ -75,7 +75,7 @@ fn writing_them_can_be_stopped_and_restoring_them_says_what_does_not_fit() {
 }
 
 #[test]
-fn references_that_add_up_to_more_are_refused() {
+fn references_that_add_up_to_more_or_lie_deeper_are_refused() {
     let mut hostile = Hostile::new();
     let refs = vec![Ref::Hole { len: CONTENT_LEN_MAX }, Ref::Hole { len: 1 }];
     let inside = file_of(b"inside", Refs { depth: 0, refs: refs.clone() });
@@ -83,9 +83,11 @@ fn references_that_add_up_to_more_are_refused() {
     let Ref::Chunk { id, .. } = list else { panic!() };
     let below = Ref::Chunk { id, len: CONTENT_LEN_MAX };
     let listed = file_of(b"listed", Refs { depth: 1, refs: vec![below] });
-    let entries = [hostile.directory(b"d", &[inside]), listed];
+    let deep = Refs { depth: REFS_DEPTH_MAX + 1, refs: vec![below] };
+    let deep = hostile.directory(b"e", &[file_of(b"deep", deep)]);
+    let entries = [hostile.directory(b"d", &[inside]), deep, listed];
     hostile.commit(&entries);
     let report = checked(&hostile.finish());
     let paths: Vec<_> = report.touched.iter().map(|touched| touched.path.clone()).collect();
-    assert_eq!(paths, [b"/d".to_vec(), b"/listed".to_vec()]);
+    assert_eq!(paths, [b"/d".to_vec(), b"/e".to_vec(), b"/listed".to_vec()]);
 }

@@ -1,5 +1,8 @@
 //! Trees with more paths than anyone can count, in a few chunks.
 
+use holdall::format::pack::pack_of_key;
+use holdall::id::ChunkId;
+use holdall::index::write_segment;
 use holdall::limits::TREE_DEPTH_MAX;
 use holdall::ops::copy::{CopyOptions, copy};
 use holdall::ops::diff::diff;
@@ -8,6 +11,7 @@ use holdall::ops::find::{FindOptions, find, find_chunk};
 use holdall::ops::ls::ls;
 use holdall::ops::prune::{PruneOptions, prune};
 use holdall::ops::stats::{snapshot_stats, stats};
+use holdall::pack::read_trailer;
 use holdall::source::Pattern;
 
 use crate::support::storages::list;
@@ -45,19 +49,21 @@ fn each_chunk_of_a_tree_is_checked_once_however_many_paths_lead_to_it() {
 
 #[test]
 fn what_is_lost_behind_countless_paths_is_told_until_it_is_enough() {
-    // A lost file; and trees that can be read although their pack is not as long as it should be.
+    // A lost file; and trees that can be read although somebody says that they cannot.
     for tree in [false, true] {
         let mut hostile = Hostile::new();
         laughs(&mut hostile, b"content");
         let repo = hostile.finish();
         let mut packs = list(&*repo.storage, "packs/").unwrap();
         packs.sort_by_key(|pack| pack.len);
-        let pack = if tree { packs.last() } else { packs.first() }.unwrap();
-        let mut content = repo.storage.get(&pack.key, u64::MAX).unwrap();
-        repo.storage.delete(&pack.key).unwrap();
         if tree {
-            content.push(0);
-            repo.storage.put(&pack.key, &[&content]).unwrap();
+            let (storage, sealer) = (&*repo.storage, repo.repository.sealer());
+            let pack = pack_of_key(&packs.last().unwrap().key).unwrap();
+            let frames = read_trailer(storage, sealer, &pack).unwrap().trailer.frames;
+            let frames = frames.iter().map(|frame| frame.id).collect();
+            repo.repository.record_damage(pack, frames, "w".into()).unwrap();
+        } else {
+            repo.storage.delete(&packs[0].key).unwrap();
         }
         let report = checked(&repo);
         assert!(!report.is_whole());
@@ -73,7 +79,19 @@ fn whoever_follows_every_path_can_be_stopped() {
     let (repository, snapshot): (&Shared, _) = (&repo.repository, &one.snapshot);
     let patience = || Patience::new(10_000);
     let records = [one.clone()];
-    let listed = ls(repository, snapshot, b"", true, &mut |_| Ok(()), &patience());
+    let mut count = 0;
+    let listed = ls(
+        repository,
+        snapshot,
+        b"",
+        true,
+        &mut |_| {
+            count += 1;
+            assert!(count < 100_000, "there is no end of it");
+            Ok(())
+        },
+        &patience(),
+    );
     assert_ended("ls", listed);
     let everything = FindOptions::default();
     let found = find(repository, &records, b"", &everything, &mut |_, _| Ok(()), &patience());
@@ -111,6 +129,36 @@ fn whoever_follows_every_path_can_be_stopped() {
     // What is alike on both sides is not compared.
     let same = diff(repository, (snapshot, b""), (snapshot, b""), &mut |_| Ok(()), &patience());
     assert!(same.is_ok());
+}
+
+/// No listing can contain itself, for its id is made from its content: whoever says where another
+/// one lies lies.
+#[test]
+fn a_directory_that_contains_itself_is_none() {
+    let mut hostile = Hostile::new();
+    let itself = |len: u64| {
+        let refs = vec![Ref::Chunk { id: ChunkId([9; 32]), len }];
+        entry(b"d", EntryKind::Directory { listing: Refs { depth: 0, refs } })
+    };
+    let len = hostile.listing(&[itself(1)]).len();
+    let record = hostile.commit(&[itself(len)]);
+    assert_eq!(record.snapshot.root.len(), len);
+    let repo = hostile.finish();
+    // Where what it names lies nowhere, and where somebody says that it lies there itself.
+    let touched = || -> Vec<_> { checked(&repo).touched.into_iter().map(|t| t.path).collect() };
+    assert_eq!(touched(), [b"/d".to_vec()]);
+    let (repository, root) = (&repo.repository, &record.snapshot.root.refs[0]);
+    let Ref::Chunk { id, .. } = root else { panic!() };
+    let locations = repository.with_index(|index| index.locations(id)).unwrap().unwrap();
+    let pack = locations[0].pack.id;
+    let mut lie = read_trailer(&*repo.storage, repository.sealer(), &pack).unwrap();
+    let chunks = lie.trailer.frames.iter_mut().flat_map(|frame| &mut frame.chunks);
+    chunks.filter(|chunk| chunk.id == *id).for_each(|chunk| chunk.id = ChunkId([9; 32]));
+    write_segment(&*repo.storage, repository.sealer(), repository.world(), &[lie]).unwrap();
+    assert_eq!(touched(), [b"/d".to_vec()]);
+    let target = tempfile::tempdir().unwrap();
+    let (report, problems) = restored(&repo, &record, &target.path().join("target"));
+    assert_eq!((report.damage, report.problems), (1, 0), "{problems:?}");
 }
 
 #[test]
