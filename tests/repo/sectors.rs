@@ -225,3 +225,29 @@ fn a_storage_that_has_gone_is_not_damaged() {
     assert_eq!(keys(&*disk, ""), before);
     assert_snapshots(&repo.open_on(faulty, cache.path()), &expected);
 }
+
+/// Nor do packs that give no answer any more while everything else still does.
+#[test]
+fn packs_that_give_no_answer_end_a_check() {
+    let Scene { repo, disk, .. } = Scene::new(0);
+    let faulty = Arc::new(Faulty::new(disk.clone()));
+    let cache = tempfile::tempdir().unwrap();
+    let before = keys(&*disk, "");
+    let mut nth = 1;
+    loop {
+        let repository = repo.open_on(faulty.clone(), cache.path());
+        let fault = Fault::nth(&[Verb::GetRange], nth, ErrorKind::Transient);
+        faulty.clear();
+        faulty.add(fault.under("packs/").times(u64::MAX));
+        let options = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+        match check(&repository, &options, &Silent::default()) {
+            Err(_) => nth += 1,
+            Ok(report) => {
+                assert!(report.is_whole(), "{nth}: {report:?}");
+                break;
+            }
+        }
+    }
+    assert!(nth > 10, "{nth} calls");
+    assert_eq!(keys(&*disk, ""), before);
+}
