@@ -36,6 +36,30 @@ pub fn compress(plain: &[u8], level: i32, out: &mut [u8]) -> Result<usize, Compr
     })
 }
 
+/// Compresses `plain` as a delta against `prefix`, of at least 8 bytes. Returns the length, or
+/// nothing where it does not fit into `out`.
+pub fn compress_with_prefix(
+    prefix: &[u8],
+    plain: &[u8],
+    level: i32,
+    out: &mut [u8],
+) -> Option<usize> {
+    // A context of its own: the prefix must not outlive this call.
+    let mut context = CCtx::create();
+    // Readers take windows of up to 2^25, which holds the two longest frames.
+    let window_log = (prefix.len() + plain.len()).next_power_of_two().trailing_zeros().max(10);
+    for parameter in [
+        CParameter::CompressionLevel(level),
+        CParameter::WindowLog(window_log),
+        CParameter::ContentSizeFlag(false),
+        CParameter::ChecksumFlag(false),
+    ] {
+        context.set_parameter(parameter).ok()?;
+    }
+    context.ref_prefix(prefix).ok()?;
+    context.compress2(out, plain).ok()
+}
+
 /// Decompresses one frame into exactly `plain`; any other length is an error.
 pub fn decompress(compressed: &[u8], plain: &mut [u8]) -> Result<(), CompressError> {
     DECOMPRESSOR.with_borrow_mut(|context| decompress_with(context, compressed, plain))

@@ -3,6 +3,7 @@
 //! Sessions follow `format-spec/11-sessions.md`; the rules are cited there and here by their
 //! names (W1 to W8, F1, R1).
 
+mod bases;
 mod commit;
 mod condition;
 mod copies;
@@ -19,6 +20,7 @@ mod slots;
 mod snapshots;
 mod unlock;
 
+pub use bases::BaseFrame;
 pub use create::CreateOptions;
 pub use epochs::{Epoch, EpochState};
 pub use reader::{ChunkReader, Found};
@@ -28,6 +30,7 @@ pub use session::{Distrusted, Presence, Session};
 pub use slots::{NewSlot, SlotRecord};
 pub use snapshots::SnapshotRecord;
 
+use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -40,7 +43,7 @@ use crate::format::pack::pack_of_key;
 use crate::id::{ChunkId, ClientId, FrameId, PackId, RepositoryId, SnapshotId};
 use crate::index::{Index, IndexError, Refreshed};
 use crate::object::{ObjectError, Sealer};
-use crate::pack::{FrameOpener, PackError};
+use crate::pack::{FrameOpener, OpenedFrame, PackError};
 use crate::progress::Problem;
 use crate::storage::{Storage, StorageError};
 use crate::world::World;
@@ -255,11 +258,21 @@ impl Repository {
     }
 
     /// Opens a frame's stored bytes, fetching its base where it is a delta.
-    pub fn open_frame(&self, bytes: Vec<u8>) -> Result<crate::pack::OpenedFrame, PackError> {
-        self.opener.open(self.keys(), bytes, |base| self.open_base(base))
+    pub fn open_frame(&self, bytes: Vec<u8>) -> Result<OpenedFrame, PackError> {
+        self.open_frame_on(bytes, |base| Ok(self.open_base(base)?.opened))
     }
 
-    fn open_base(&self, id: &FrameId) -> Result<crate::pack::OpenedFrame, PackError> {
+    /// The same where the caller keeps bases that it may need again.
+    pub fn open_frame_on<B: Borrow<OpenedFrame>>(
+        &self,
+        bytes: Vec<u8>,
+        base: impl FnOnce(&FrameId) -> Result<B, PackError>,
+    ) -> Result<OpenedFrame, PackError> {
+        self.opener.open(self.keys(), bytes, base)
+    }
+
+    /// Opens the frame of this name, from any of its places, for deltas on it.
+    pub fn open_base(&self, id: &FrameId) -> Result<BaseFrame, PackError> {
         let places = self.with_index(|index| index.frame_locations(id));
         let places = places.ok().and_then(Result::ok).unwrap_or_default();
         let mut last = PackError::NoBase(*id);
@@ -269,7 +282,10 @@ impl Repository {
             let opened = read(frame.offset, frame.stored_len)
                 .and_then(|bytes| self.opener.open_base(self.keys(), bytes));
             match opened {
-                Ok(opened) if opened.id == *id => return Ok(opened),
+                Ok(opened) if opened.id == *id => {
+                    let (opened, pack) = (Arc::new(opened), pack.id);
+                    return Ok(BaseFrame { opened, pack, row: frame.clone() });
+                }
                 Ok(_) => last = PackError::Misplaced(*id),
                 Err(PackError::Storage(error)) if error.is_not_found() => {}
                 Err(error) => last = error,

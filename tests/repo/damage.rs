@@ -8,8 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use holdall::format::frame::ChunkKind;
+use holdall::format::frame::{ChunkKind, Codec};
 use holdall::format::session::Purpose;
+use holdall::index::PackRow;
 use holdall::ops::OpsError;
 use holdall::ops::backup::{BackupOptions, BackupReport, Input, backup};
 use holdall::ops::check::{CheckOptions, CheckReport, ReadData, check};
@@ -88,6 +89,10 @@ impl Scene {
             scene.write(&format!("d{number}/a"), &noise(number, 20_000));
             scene.write(&format!("d{number}/sub/b"), &noise(100 + number, 9_000));
             scene.write("changing", &noise(200 + number, 12_000));
+            // From the second on these are deltas, and the first one's frames nothing but bases.
+            let mut scattered = noise(300, 270_000);
+            scattered.iter_mut().skip(number as usize).step_by(1_000).for_each(|b| *b ^= 1);
+            scene.write("scattered", &scattered);
             let report = scene.backup(&scene.repo.repository);
             scene.expected.push((report.record.unwrap(), files(scene.source.path())));
         }
@@ -102,6 +107,17 @@ impl Scene {
         scene.repo.repository.forget(&[gone]).unwrap();
         let (gone, _) = scene.expected.remove(0);
         scene.repo.repository.forget(&[gone]).unwrap();
+        let (mut bases, mut deltas) = (BTreeSet::new(), 0);
+        let mut count = |_, pack: &Arc<PackRow>| {
+            for frame in &pack.frames {
+                if let Codec::Delta { base } = frame.codec {
+                    bases.insert(base);
+                    deltas += 1;
+                }
+            }
+        };
+        scene.repo.repository.with_index(|index| index.packs(&mut count)).unwrap().unwrap();
+        assert!(deltas > 20 && bases.len() > 5, "{deltas} {}", bases.len());
         scene.advance(stage);
         scene.state = scene.storage.snapshot();
         scene

@@ -8,6 +8,7 @@ mod backup;
 mod check;
 mod crash;
 mod damage;
+mod delta;
 mod flaky;
 mod forget;
 mod hostile;
