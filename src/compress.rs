@@ -124,6 +124,24 @@ mod tests {
     }
 
     #[test]
+    fn deltas_there_and_back_and_nothing_that_is_too_long() {
+        let prefix: Vec<u8> = (0..300_000u32)
+            .flat_map(|n| (n.wrapping_mul(2_654_435_761) ^ (n >> 7)).to_le_bytes())
+            .collect();
+        let mut plain = prefix[40_000..].to_vec();
+        plain.iter_mut().step_by(10_000).for_each(|byte| *byte ^= 1);
+        let mut out = vec![0; plain.len() / 50];
+        let len = compress_with_prefix(&prefix, &plain, 3, &mut out).unwrap();
+        let mut back = vec![0; plain.len()];
+        decompress_with_prefix(&prefix, &out[..len], &mut back).unwrap();
+        assert!(back == plain);
+        assert!(decompress(&out[..len], &mut back).is_err());
+        assert_eq!(compress_with_prefix(&prefix, &plain, 3, &mut out[..len - 1]), None);
+        // The window holds both, as the format asks: its exponent stands in the fifth byte's top.
+        assert!(1usize << (10 + (out[5] >> 3)) >= prefix.len() + plain.len());
+    }
+
+    #[test]
     fn exactly_one_frame_and_nothing_behind_it() {
         let frame = |plain: &[u8]| {
             let mut out = vec![0; bound(plain.len())];

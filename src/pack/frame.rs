@@ -251,15 +251,36 @@ impl OpenedFrame {
 pub struct FrameOpener {
     family: FamilyId,
     sessions: Mutex<HashMap<[u8; SEALED_KEY_LEN], Key>>,
+    /// Buffers of frames that nobody needs any more: new memory costs as much as the decoding.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 /// So many session keys are remembered; opening one again costs a fraction of a millisecond.
 const SESSIONS_REMEMBERED: usize = 4096;
+/// So many buffers are kept, none of them longer than this, bytes.
+const SPARE_MAX: usize = 8;
+const SPARE_LEN_MAX: usize = 2 << 20;
 
 impl FrameOpener {
     /// For a family's frames.
     pub fn new(family: FamilyId) -> Self {
-        Self { family, sessions: Mutex::default() }
+        Self { family, sessions: Mutex::default(), spare: Mutex::default() }
+    }
+
+    /// Takes back an opened frame.
+    pub fn give_back(&self, frame: OpenedFrame) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_MAX && frame.plain.capacity() <= SPARE_LEN_MAX {
+            spare.push(frame.plain);
+        }
+    }
+
+    /// A buffer of this length, with anything in it.
+    fn buffer(&self, len: usize) -> Vec<u8> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffer = spare.unwrap_or_default();
+        buffer.resize(len, 0);
+        buffer
     }
 
     /// Opens a frame that may be the base of others, and so no delta itself.
@@ -289,7 +310,7 @@ impl FrameOpener {
         let plain = match body.codec {
             Codec::Raw => stored.to_vec(),
             Codec::Zstd => {
-                let mut plain = vec![0; body.plain_len()];
+                let mut plain = self.buffer(body.plain_len());
                 compress::decompress(stored, &mut plain)?;
                 plain
             }
@@ -299,7 +320,7 @@ impl FrameOpener {
                 if (base.id, base.kind) != (id, header.kind) {
                     return Err(FormatError::Bad("base of a frame").into());
                 }
-                let mut plain = vec![0; body.plain_len()];
+                let mut plain = self.buffer(body.plain_len());
                 compress::decompress_with_prefix(&base.plain, stored, &mut plain)?;
                 plain
             }
@@ -371,6 +392,42 @@ mod tests {
             let stranger = FrameOpener::new(FamilyId([8; 32]));
             assert!(stranger.open(&keys, sealed.bytes, no_base).is_err());
         }
+    }
+
+    #[test]
+    fn a_delta_where_it_pays() {
+        let world = SeededWorld::new(1, Time::default());
+        let keys = KeyRing::generate(&world);
+        let sealer = FrameSealer::new(&world, &keys, FAMILY).unwrap();
+        let opener = FrameOpener::new(FAMILY);
+        let noise: [u8; 9000] = random(&world);
+        let mut like = noise;
+        like.iter_mut().step_by(900).for_each(|byte| *byte ^= 1);
+        let other: [u8; 9000] = random(&world);
+        let open = |plain: &PlainFrame| {
+            let sealed = sealer.seal(plain, 3).unwrap();
+            let len = sealed.info.stored_len;
+            (opener.open(&keys, sealed.bytes, no_base).unwrap(), len)
+        };
+        let (base, len) = open(&frame(&world, &keys, ChunkKind::Data, &[&noise]));
+        let plain = frame(&world, &keys, ChunkKind::Data, &[&like[..4000], &like[4000..]]);
+        let delta = sealer.seal_delta(&plain, 3, &base, len).unwrap().unwrap();
+        assert!(delta.info.stored_len < 600 && delta.info.codec == Codec::Delta { base: base.id });
+        let opened = opener.open(&keys, delta.bytes.clone(), |_| Ok(&base)).unwrap();
+        assert!(opened.plain == like && opened.chunk_lens == [4000, 5000]);
+        // Neither on another base, nor as a base itself, nor for what is not like it.
+        assert!(opener.open(&keys, delta.bytes.clone(), no_base).is_err());
+        let (stranger, _) = open(&frame(&world, &keys, ChunkKind::Data, &[&other]));
+        assert!(opener.open(&keys, delta.bytes.clone(), |_| Ok(&stranger)).is_err());
+        assert!(opener.open_base(&keys, delta.bytes).is_err());
+        assert!(sealer.seal_delta(&plain, 3, &opened, len).unwrap().is_none());
+        let unlike = frame(&world, &keys, ChunkKind::Data, &[&other]);
+        assert!(sealer.seal_delta(&unlike, 3, &base, len).unwrap().is_none());
+        let tree = frame(&world, &keys, ChunkKind::Tree, &[&like]);
+        assert!(sealer.seal_delta(&tree, 3, &base, len).unwrap().is_none());
+        let (tiny, len) = open(&frame(&world, &keys, ChunkKind::Data, &[&noise[..7]]));
+        let same = frame(&world, &keys, ChunkKind::Data, &[&noise[..7]]);
+        assert!(sealer.seal_delta(&same, 3, &tiny, len).unwrap().is_none());
     }
 
     #[test]

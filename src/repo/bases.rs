@@ -56,8 +56,10 @@ impl Bases {
         }
         let base = self.repository.open_base(id).ok();
         let mut kept = lock(&self.kept);
-        if kept.len() >= KEPT {
-            kept.pop_front();
+        if kept.len() >= KEPT
+            && let Some((_, Some(old))) = kept.pop_front()
+        {
+            self.repository.give_back(old.opened);
         }
         kept.push_back((*id, base.clone()));
         base
@@ -65,22 +67,57 @@ impl Bases {
 
     /// Whether a base shall be tried for a chunk of this length.
     pub fn try_for(&self, len: usize) -> bool {
-        let mut luck = lock(&self.luck);
-        let tries = luck.pause == 0;
-        luck.pause = luck.pause.saturating_sub(len as u64);
-        tries
+        lock(&self.luck).try_for(len)
     }
 
     /// What became of a frame that was tried with a base.
     pub fn tried(&self, paid: bool) {
-        let mut luck = lock(&self.luck);
-        luck.misses = if paid { 0 } else { luck.misses + 1 };
-        if luck.misses >= MISSES_MAX {
-            luck.pause = (luck.misses - MISSES_MAX + 1).min(PAUSES_MAX) * PAUSE_LEN;
+        lock(&self.luck).tried(paid);
+    }
+}
+
+impl Luck {
+    fn try_for(&mut self, len: usize) -> bool {
+        let tries = self.pause == 0;
+        self.pause = self.pause.saturating_sub(len as u64);
+        tries
+    }
+
+    fn tried(&mut self, paid: bool) {
+        self.misses = if paid { 0 } else { self.misses + 1 };
+        if self.misses >= MISSES_MAX {
+            self.pause = (self.misses - MISSES_MAX + 1).min(PAUSES_MAX) * PAUSE_LEN;
         }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_pay_is_left_alone_for_longer_and_longer() {
+        let mut luck = Luck::default();
+        let tries_until = |luck: &mut Luck| {
+            let mut mebibytes = 0;
+            while !luck.try_for(1 << 20) {
+                mebibytes += 1;
+            }
+            mebibytes
+        };
+        let mut pauses = Vec::new();
+        for _ in 0..24 {
+            pauses.push(tries_until(&mut luck));
+            luck.tried(false);
+        }
+        assert_eq!(pauses[..6], [0, 0, 0, 16, 32, 48]);
+        assert_eq!(pauses[23], 256);
+        tries_until(&mut luck);
+        luck.tried(true);
+        assert_eq!(tries_until(&mut luck), 0);
+    }
 }

@@ -271,6 +271,11 @@ impl Repository {
         self.opener.open(self.keys(), bytes, base)
     }
 
+    /// Takes back an opened frame that nobody needs any more: its memory is used again.
+    pub fn give_back(&self, frame: Arc<OpenedFrame>) {
+        Arc::into_inner(frame).into_iter().for_each(|frame| self.opener.give_back(frame));
+    }
+
     /// Opens the frame of this name, from any of its places, for deltas on it.
     pub fn open_base(&self, id: &FrameId) -> Result<BaseFrame, PackError> {
         let places = self.with_index(|index| index.frame_locations(id));

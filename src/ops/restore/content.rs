@@ -5,28 +5,25 @@
 //! A chunk that is damaged at one place is looked for at all others, then in what the index
 //! learns when it is loaded anew, then in what the packs themselves say (R2).
 
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::bases::Bases;
 use super::file::FileWork;
 use super::report::{Change, Run};
 use super::window::{LinkWork, Wanted, Window};
-use crate::format::frame::{ChunkKind, Codec};
+use crate::format::frame::ChunkKind;
 use crate::id::{ChunkId, FrameId, PackId};
 use crate::index::{Index, IndexError};
 use crate::ops::OpsError;
 use crate::pack::{OpenedFrame, PackError, read_frame};
 use crate::progress::Counter;
-use crate::repo::Repository;
 use crate::target::{Folder, Target, TargetError};
 
 /// Frames that lie side by side are read together up to this, bytes.
 const READ_MAX: u32 = 2 << 20;
-/// Opened bases that a thread keeps, bytes.
-const BASES_MAX: usize = 8 << 20;
 /// Chunks, or files, that a thread takes at a time.
 const BATCH: usize = 256;
 
@@ -300,7 +297,8 @@ impl Writing<'_> {
     fn read_part(&self, part: &[Placed]) {
         let mut frames: Vec<&[Placed]> = part.chunk_by(|a, b| a.place() == b.place()).collect();
         frames.sort_by_key(|frame| frame.first().map(|head| (head.base.is_some(), head.place())));
-        let bases = Bases::new(&self.run.repository, part);
+        let needed = part.iter().filter_map(|placed| placed.base);
+        let bases = Bases::new(&self.run.repository, needed);
         let mut read = Vec::new();
         for frame in frames {
             if !joins(&read, frame) {
@@ -367,6 +365,7 @@ impl Writing<'_> {
                 let opened = Arc::new(opened);
                 bases.keep(&opened);
                 self.write_frame(frame, &opened);
+                self.run.repository.give_back(opened);
             }
             Err(error) => self.miss(frame, &error),
         }
@@ -438,41 +437,6 @@ fn joins(read: &[&[Placed]], next: &[Placed]) -> bool {
             && last.frame_offset.checked_add(last.stored_len) == Some(next.frame_offset)
             && (next.frame_offset - first.frame_offset).saturating_add(next.stored_len) <= READ_MAX
     })
-}
-
-/// The bases of the delta frames in one part of the work.
-struct Bases<'a> {
-    repository: &'a Repository,
-    needed: HashSet<FrameId>,
-    kept: RefCell<VecDeque<Arc<OpenedFrame>>>,
-}
-
-impl<'a> Bases<'a> {
-    fn new(repository: &'a Repository, part: &[Placed]) -> Self {
-        let needed = part.iter().filter_map(|placed| placed.base).collect();
-        Self { repository, needed, kept: RefCell::default() }
-    }
-
-    fn get(&self, id: &FrameId) -> Result<Arc<OpenedFrame>, PackError> {
-        if let Some(kept) = self.kept.borrow().iter().find(|kept| kept.id == *id) {
-            return Ok(kept.clone());
-        }
-        let opened = self.repository.open_base(id)?.opened;
-        self.keep(&opened);
-        Ok(opened)
-    }
-
-    fn keep(&self, opened: &Arc<OpenedFrame>) {
-        if !self.needed.contains(&opened.id) || matches!(opened.codec, Codec::Delta { .. }) {
-            return;
-        }
-        let mut kept = self.kept.borrow_mut();
-        kept.push_back(opened.clone());
-        while kept.len() > 1 && kept.iter().map(|kept| kept.plain.len()).sum::<usize>() > BASES_MAX
-        {
-            kept.pop_front();
-        }
-    }
 }
 
 /// Whether a piece follows on another one, both in the file and in the frame.
