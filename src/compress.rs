@@ -38,19 +38,18 @@ pub fn compress(plain: &[u8], level: i32, out: &mut [u8]) -> Result<usize, Compr
 
 /// Compresses `plain` as a delta against `prefix`, of at least 8 bytes. Returns the length, or
 /// nothing where it does not fit into `out`.
-pub fn compress_with_prefix(
-    prefix: &[u8],
-    plain: &[u8],
-    level: i32,
-    out: &mut [u8],
-) -> Option<usize> {
+pub fn compress_with_prefix(prefix: &[u8], plain: &[u8], out: &mut [u8]) -> Option<usize> {
     // A context of its own: the prefix must not outlive this call.
     let mut context = CCtx::create();
     // Readers take windows of up to 2^25, which holds the two longest frames.
     let window_log = (prefix.len() + plain.len()).next_power_of_two().trailing_zeros().max(10);
+    // Nearly all of it is long matches, which the fast way finds if its table has room for all of
+    // the prefix; higher levels remember the end of it only.
+    let hash_log = window_log.clamp(12, 22) - 2;
     for parameter in [
-        CParameter::CompressionLevel(level),
+        CParameter::CompressionLevel(1),
         CParameter::WindowLog(window_log),
+        CParameter::HashLog(hash_log),
         CParameter::ContentSizeFlag(false),
         CParameter::ChecksumFlag(false),
     ] {
@@ -131,12 +130,12 @@ mod tests {
         let mut plain = prefix[40_000..].to_vec();
         plain.iter_mut().step_by(10_000).for_each(|byte| *byte ^= 1);
         let mut out = vec![0; plain.len() / 50];
-        let len = compress_with_prefix(&prefix, &plain, 3, &mut out).unwrap();
+        let len = compress_with_prefix(&prefix, &plain, &mut out).unwrap();
         let mut back = vec![0; plain.len()];
         decompress_with_prefix(&prefix, &out[..len], &mut back).unwrap();
         assert!(back == plain);
         assert!(decompress(&out[..len], &mut back).is_err());
-        assert_eq!(compress_with_prefix(&prefix, &plain, 3, &mut out[..len - 1]), None);
+        assert_eq!(compress_with_prefix(&prefix, &plain, &mut out[..len - 1]), None);
         // The window holds both, as the format asks: its exponent stands in the fifth byte's top.
         assert!(1usize << (10 + (out[5] >> 3)) >= prefix.len() + plain.len());
     }

@@ -95,12 +95,12 @@ impl FrameSealer {
         self.seal_body(frame, bytes, codec, &[])
     }
 
-    /// The same as a delta on a base, which takes `base_len` bytes in its pack. Nothing where
-    /// that does not pay: it shall be far shorter than what the frame would take as the base does.
+    /// Compresses, seals and verifies a frame as a delta on a base, which takes `base_len` bytes
+    /// in its pack. Nothing where that does not pay: it shall be far shorter than what the frame
+    /// would take if it compressed as well as the base.
     pub fn seal_delta(
         &self,
         frame: &PlainFrame,
-        level: i32,
         base: &OpenedFrame,
         base_len: u32,
     ) -> Result<Option<SealedFrame>, PackError> {
@@ -114,7 +114,7 @@ impl FrameSealer {
         let codec = Codec::Delta { base: base.id };
         let bytes = SCRATCH.with_borrow_mut(|(compressed, _)| {
             compressed.resize(len_max / DELTA_SHARE, 0);
-            let len = compress::compress_with_prefix(prefix, plain, level, compressed)?;
+            let len = compress::compress_with_prefix(prefix, plain, compressed)?;
             Some(assemble(frame, codec, compressed.get(..len)?))
         });
         let Some(bytes) = bytes else { return Ok(None) };
@@ -411,7 +411,7 @@ mod tests {
         };
         let (base, len) = open(&frame(&world, &keys, ChunkKind::Data, &[&noise]));
         let plain = frame(&world, &keys, ChunkKind::Data, &[&like[..4000], &like[4000..]]);
-        let delta = sealer.seal_delta(&plain, 3, &base, len).unwrap().unwrap();
+        let delta = sealer.seal_delta(&plain, &base, len).unwrap().unwrap();
         assert!(delta.info.stored_len < 600 && delta.info.codec == Codec::Delta { base: base.id });
         let opened = opener.open(&keys, delta.bytes.clone(), |_| Ok(&base)).unwrap();
         assert!(opened.plain == like && opened.chunk_lens == [4000, 5000]);
@@ -420,14 +420,14 @@ mod tests {
         let (stranger, _) = open(&frame(&world, &keys, ChunkKind::Data, &[&other]));
         assert!(opener.open(&keys, delta.bytes.clone(), |_| Ok(&stranger)).is_err());
         assert!(opener.open_base(&keys, delta.bytes).is_err());
-        assert!(sealer.seal_delta(&plain, 3, &opened, len).unwrap().is_none());
+        assert!(sealer.seal_delta(&plain, &opened, len).unwrap().is_none());
         let unlike = frame(&world, &keys, ChunkKind::Data, &[&other]);
-        assert!(sealer.seal_delta(&unlike, 3, &base, len).unwrap().is_none());
+        assert!(sealer.seal_delta(&unlike, &base, len).unwrap().is_none());
         let tree = frame(&world, &keys, ChunkKind::Tree, &[&like]);
-        assert!(sealer.seal_delta(&tree, 3, &base, len).unwrap().is_none());
+        assert!(sealer.seal_delta(&tree, &base, len).unwrap().is_none());
         let (tiny, len) = open(&frame(&world, &keys, ChunkKind::Data, &[&noise[..7]]));
         let same = frame(&world, &keys, ChunkKind::Data, &[&noise[..7]]);
-        assert!(sealer.seal_delta(&same, 3, &tiny, len).unwrap().is_none());
+        assert!(sealer.seal_delta(&same, &tiny, len).unwrap().is_none());
     }
 
     #[test]

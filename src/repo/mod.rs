@@ -33,7 +33,7 @@ pub use snapshots::SnapshotRecord;
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::crypto::{CryptoError, KeyRing};
 use crate::format::FormatError;
@@ -163,6 +163,8 @@ pub struct Repository {
     environment: Environment,
     index: RwLock<Option<Index>>,
     opening_problems: Vec<Problem>,
+    /// Packs that no segment names were asked what they hold, for a base that was not found.
+    asked_trailers: OnceLock<()>,
 }
 
 impl Repository {
@@ -278,10 +280,15 @@ impl Repository {
 
     /// Opens the frame of this name, from any of its places, for deltas on it.
     pub fn open_base(&self, id: &FrameId) -> Result<BaseFrame, PackError> {
-        let places = self.with_index(|index| index.frame_locations(id));
-        let places = places.ok().and_then(Result::ok).unwrap_or_default();
+        let places = || self.with_index(|index| index.frame_locations(id)).ok()?.ok();
+        let mut known = places().unwrap_or_default();
+        if known.is_empty() {
+            // It may lie in a pack that no segment names any more. To ask once is enough.
+            self.asked_trailers.get_or_init(|| _ = self.learn_from_trailers());
+            known = places().unwrap_or_default();
+        }
         let mut last = PackError::NoBase(*id);
-        for (pack, number) in places {
+        for (pack, number) in known {
             let Some(frame) = pack.frames.get(number) else { continue };
             let read = |offset, len| crate::pack::read_frame(&*self.storage, &pack.id, offset, len);
             let opened = read(frame.offset, frame.stored_len)

@@ -243,7 +243,7 @@ fn seal_frame(
     let Settings { frame_sealer, bases, level, .. } = &shared.settings;
     let delta = base.map_or(Ok(None), |base| {
         let delta = bases.get(&base).map_or(Ok(None), |base| {
-            frame_sealer.seal_delta(&frame, *level, &base.opened, base.row.stored_len)
+            frame_sealer.seal_delta(&frame, &base.opened, base.row.stored_len)
         })?;
         bases.tried(delta.is_some());
         Ok(delta)
