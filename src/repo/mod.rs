@@ -296,7 +296,7 @@ impl Repository {
             match opened {
                 Ok(opened) if opened.id == *id => {
                     let (opened, pack) = (Arc::new(opened), pack.id);
-                    return Ok(BaseFrame { opened, pack, row: frame.clone() });
+                    return Ok(BaseFrame { opened, pack, row: *frame });
                 }
                 Ok(_) => last = PackError::Misplaced(*id),
                 Err(PackError::Storage(error)) if error.is_not_found() => {}

@@ -298,7 +298,7 @@ impl Writing<'_> {
         let mut frames: Vec<&[Placed]> = part.chunk_by(|a, b| a.place() == b.place()).collect();
         frames.sort_by_key(|frame| frame.first().map(|head| (head.base.is_some(), head.place())));
         let needed = part.iter().filter_map(|placed| placed.base);
-        let bases = Bases::new(&self.run.repository, needed);
+        let bases = Bases::new(self.run.repository, needed);
         let mut read = Vec::new();
         for frame in frames {
             if !joins(&read, frame) {
