@@ -8,12 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use holdall::format::frame::Codec;
+use holdall::format::session::Purpose;
 use holdall::ops::backup::{BackupOptions, BackupReport, Input, Stream, backup};
 use holdall::ops::check::{CheckOptions, ReadData, check};
 use holdall::ops::prune::prune;
 use holdall::ops::restore::{RestoreOptions, restore};
 use holdall::progress::Silent;
-use holdall::repo::{Repository, SnapshotRecord};
+use holdall::repo::{Repository, Session, SnapshotRecord};
 use holdall::storage::Storage;
 
 use crate::prune::ALL;
@@ -192,4 +193,21 @@ fn a_prune_makes_no_delta_longer() {
     let expected: [(SnapshotRecord, Tree); 1] = [(kept, second)];
     assert_snapshots(&repo.reopen(), &expected);
     assert_whole(&repo.reopen());
+}
+
+#[test]
+fn a_frame_that_goes_is_no_base() {
+    let repo = TestRepo::memory();
+    let tree = files(1, 10, 6_000);
+    let old = commit_tree(&repo.repository, &tree).unwrap();
+    let waiting = Session::begin(&repo.reopen(), Purpose::Backup, None).unwrap();
+    repo.repository.forget(&[old]).unwrap();
+    let pruned = || prune(&repo.reopen(), &ALL(), &Silent::default()).unwrap();
+    assert!(pruned().open_epoch.is_some());
+    let like = edited(&tree, 1);
+    let record = commit_like(&repo.reopen(), &like, &tree).unwrap();
+    assert_eq!(count(&repo.reopen()).deltas, 0);
+    waiting.abort().unwrap();
+    assert_eq!(pruned().rescued, 0);
+    assert_snapshots(&repo.reopen(), &[(record, like)]);
 }
