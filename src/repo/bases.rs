@@ -22,12 +22,12 @@ pub struct BaseFrame {
 
 /// Opened bases that are kept: chunks come in about the order of those that they are like.
 const KEPT: usize = 4;
-/// After so many frames in a row that were no shorter as deltas, no base is tried for a while.
-const MISSES_MAX: u64 = 3;
-/// How long, for each of them: bytes of chunks that have a base.
-const PAUSE_LEN: u64 = 16 << 20;
-/// The longest while, as a multiple.
-const PAUSES_MAX: u64 = 16;
+/// After so many bytes of frames in a row that did not pay as deltas, no base is tried for a while.
+const MISSED_MAX: u64 = 3 << 20;
+/// How long: so many times what was missed since, in bytes of chunks that have a base.
+const PAUSE_SHARE: u64 = 16;
+/// The longest while, bytes.
+const PAUSE_MAX: u64 = 256 << 20;
 
 #[derive(Debug)]
 pub(super) struct Bases {
@@ -38,7 +38,8 @@ pub(super) struct Bases {
 
 #[derive(Debug, Default)]
 struct Luck {
-    misses: u64,
+    /// Bytes of frames in a row that did not pay.
+    missed: u64,
     /// Bytes of chunks for which no base is tried.
     pause: u64,
 }
@@ -70,9 +71,9 @@ impl Bases {
         lock(&self.luck).try_for(len)
     }
 
-    /// What became of a frame that was tried with a base.
-    pub fn tried(&self, paid: bool) {
-        lock(&self.luck).tried(paid);
+    /// What became of a frame of this length that was tried with a base.
+    pub fn tried(&self, len: usize, paid: bool) {
+        lock(&self.luck).tried(len, paid);
     }
 }
 
@@ -83,10 +84,11 @@ impl Luck {
         tries
     }
 
-    fn tried(&mut self, paid: bool) {
-        self.misses = if paid { 0 } else { self.misses + 1 };
-        if self.misses >= MISSES_MAX {
-            self.pause = (self.misses - MISSES_MAX + 1).min(PAUSES_MAX) * PAUSE_LEN;
+    fn tried(&mut self, len: usize, paid: bool) {
+        self.missed = if paid { 0 } else { self.missed.saturating_add(len as u64) };
+        if self.missed >= MISSED_MAX {
+            let since = self.missed - MISSED_MAX + len as u64;
+            self.pause = since.saturating_mul(PAUSE_SHARE).min(PAUSE_MAX);
         }
     }
 }
@@ -112,12 +114,12 @@ mod tests {
         let mut pauses = Vec::new();
         for _ in 0..24 {
             pauses.push(tries_until(&mut luck));
-            luck.tried(false);
+            luck.tried(1 << 20, false);
         }
         assert_eq!(pauses[..6], [0, 0, 0, 16, 32, 48]);
         assert_eq!(pauses[23], 256);
         tries_until(&mut luck);
-        luck.tried(true);
+        luck.tried(1 << 20, true);
         assert_eq!(tries_until(&mut luck), 0);
     }
 }

@@ -245,7 +245,7 @@ fn seal_frame(
         let delta = bases.get(&base).map_or(Ok(None), |base| {
             frame_sealer.seal_delta(&frame, &base.opened, base.row.stored_len)
         })?;
-        bases.tried(delta.is_some());
+        bases.tried(frame.plain.len(), delta.is_some());
         Ok(delta)
     });
     let sealed = match delta {
