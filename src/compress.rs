@@ -36,6 +36,29 @@ pub fn compress(plain: &[u8], level: i32, out: &mut [u8]) -> Result<usize, Compr
     })
 }
 
+/// Compresses `plain` as a delta against `prefix`, of at least 8 bytes. Returns the length, or
+/// nothing where it does not fit into `out`.
+pub fn compress_with_prefix(prefix: &[u8], plain: &[u8], out: &mut [u8]) -> Option<usize> {
+    // A context of its own: the prefix must not outlive this call.
+    let mut context = CCtx::create();
+    // Readers take windows of up to 2^25, which holds the two longest frames.
+    let window_log = (prefix.len() + plain.len()).next_power_of_two().trailing_zeros().max(10);
+    // Nearly all of it is long matches, which the fast way finds if its table has room for all of
+    // the prefix; higher levels remember the end of it only.
+    let hash_log = window_log.clamp(12, 22) - 2;
+    for parameter in [
+        CParameter::CompressionLevel(1),
+        CParameter::WindowLog(window_log),
+        CParameter::HashLog(hash_log),
+        CParameter::ContentSizeFlag(false),
+        CParameter::ChecksumFlag(false),
+    ] {
+        context.set_parameter(parameter).ok()?;
+    }
+    context.ref_prefix(prefix).ok()?;
+    context.compress2(out, plain).ok()
+}
+
 /// Decompresses one frame into exactly `plain`; any other length is an error.
 pub fn decompress(compressed: &[u8], plain: &mut [u8]) -> Result<(), CompressError> {
     DECOMPRESSOR.with_borrow_mut(|context| decompress_with(context, compressed, plain))
@@ -97,6 +120,24 @@ mod tests {
         assert!(decompress(&out[..len], &mut vec![0; plain.len() - 1]).is_err());
         assert!(decompress(&out[..len], &mut vec![0; plain.len() + 1]).is_err());
         assert!(decompress(&out[..len - 1], &mut back).is_err());
+    }
+
+    #[test]
+    fn deltas_there_and_back_and_nothing_that_is_too_long() {
+        let prefix: Vec<u8> = (0..300_000u32)
+            .flat_map(|n| (n.wrapping_mul(2_654_435_761) ^ (n >> 7)).to_le_bytes())
+            .collect();
+        let mut plain = prefix[40_000..].to_vec();
+        plain.iter_mut().step_by(10_000).for_each(|byte| *byte ^= 1);
+        let mut out = vec![0; plain.len() / 50];
+        let len = compress_with_prefix(&prefix, &plain, &mut out).unwrap();
+        let mut back = vec![0; plain.len()];
+        decompress_with_prefix(&prefix, &out[..len], &mut back).unwrap();
+        assert!(back == plain);
+        assert!(decompress(&out[..len], &mut back).is_err());
+        assert_eq!(compress_with_prefix(&prefix, &plain, &mut out[..len - 1]), None);
+        // The window holds both, as the format asks: its exponent stands in the fifth byte's top.
+        assert!(1usize << (10 + (out[5] >> 3)) >= prefix.len() + plain.len());
     }
 
     #[test]

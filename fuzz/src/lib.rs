@@ -27,7 +27,7 @@ use holdall::format::snapshot::{Forgotten, Note, Outcome, Snapshot, Wish};
 use holdall::format::tree::{ENTRIES_TAG, Refs, decode_entries, name_is_allowed};
 use holdall::id::{FamilyId, SnapshotId};
 use holdall::ops::retention::{Candidate, GroupBy, Policy, decide, parse_within};
-use holdall::pack::{FrameOpener, PackError};
+use holdall::pack::{FrameOpener, OpenedFrame, PackError};
 use holdall::settings::Settings;
 use holdall::source::Pattern;
 use holdall::storage::key_is_allowed;
@@ -282,7 +282,8 @@ pub fn open_frame(bytes: &[u8]) {
     static KEYS: LazyLock<KeyRing> =
         LazyLock::new(|| KeyRing::generate(&SeededWorld::new(1, Time::default())));
     let opener = FrameOpener::new(FamilyId([1; 32]));
-    let opened = opener.open(&KEYS, bytes.to_vec(), |id| Err(PackError::NoBase(*id)));
+    let no_base = |id: &_| Err::<OpenedFrame, _>(PackError::NoBase(*id));
+    let opened = opener.open(&KEYS, bytes.to_vec(), no_base);
     assert!(opened.is_err(), "nobody guesses a tag");
 }
 

@@ -35,6 +35,11 @@ impl Chunker {
         self.params.max_size as usize
     }
 
+    /// Length of chunks aimed at, bytes.
+    pub fn avg_size(&self) -> usize {
+        self.params.avg_size as usize
+    }
+
     /// Cuts `data`, of which `ended` says that the stream ends with it; calls `each` with every
     /// chunk and returns how many bytes were cut. What is left is to come again in front of the
     /// bytes that follow; it is shorter than the longest chunk.

@@ -1,5 +1,6 @@
 //! One frame: chunks compressed together, sealed once, opened again before anyone relies on it.
 
+use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +20,10 @@ use crate::world::World;
 
 /// Below this share of the plaintext (in 1/32) compression is worth its time at restore.
 const WORTH_COMPRESSING: usize = 31;
+/// A delta takes at most one part in so many of what the frame would take without a base.
+const DELTA_SHARE: usize = 3;
+/// Shorter prefixes are not allowed.
+const PREFIX_LEN_MIN: usize = 8;
 
 fn purpose(kind: ChunkKind) -> Purpose {
     match kind {
@@ -86,11 +91,47 @@ impl FrameSealer {
 
     /// Compresses, seals and verifies a frame; `level` 0 stores it as it is.
     pub fn seal(&self, frame: &PlainFrame, level: i32) -> Result<SealedFrame, PackError> {
+        let (bytes, codec) = encode_body(frame, level)?;
+        self.seal_body(frame, bytes, codec, &[])
+    }
+
+    /// Compresses, seals and verifies a frame as a delta on a base, which takes `base_len` bytes
+    /// in its pack. Nothing where that does not pay: it shall be far shorter than what the frame
+    /// would take if it compressed as well as the base.
+    pub fn seal_delta(
+        &self,
+        frame: &PlainFrame,
+        base: &OpenedFrame,
+        base_len: u32,
+    ) -> Result<Option<SealedFrame>, PackError> {
+        let (prefix, plain) = (&base.plain, &frame.plain);
+        let is_delta = matches!(base.codec, Codec::Delta { .. });
+        if is_delta || base.kind != frame.kind || prefix.len() < PREFIX_LEN_MIN {
+            return Ok(None);
+        }
+        let expected = plain.len() as u64 * u64::from(base_len) / prefix.len() as u64;
+        let len_max = usize::try_from(expected).map_or(plain.len(), |len| len.min(plain.len()));
+        let codec = Codec::Delta { base: base.id };
+        let bytes = SCRATCH.with_borrow_mut(|(compressed, _)| {
+            compressed.resize(len_max / DELTA_SHARE, 0);
+            let len = compress::compress_with_prefix(prefix, plain, compressed)?;
+            Some(assemble(frame, codec, compressed.get(..len)?))
+        });
+        let Some(bytes) = bytes else { return Ok(None) };
+        self.seal_body(frame, bytes, codec, prefix).map(Some)
+    }
+
+    fn seal_body(
+        &self,
+        frame: &PlainFrame,
+        mut bytes: Vec<u8>,
+        codec: Codec,
+        prefix: &[u8],
+    ) -> Result<SealedFrame, PackError> {
         let (generation, session) = match frame.kind {
             ChunkKind::Data => &self.data,
             ChunkKind::Tree => &self.tree,
         };
-        let (mut bytes, codec) = encode_body(frame, level)?;
         let body_len = bytes.len() - HEADER_LEN + TAG_LEN;
         let header = FrameHeader {
             kind: frame.kind,
@@ -104,7 +145,7 @@ impl FrameSealer {
         let body = &mut bytes[HEADER_LEN..];
         let tag = seal_in_place(&session.key, frame.id.as_bytes(), &associated, body);
         bytes.extend_from_slice(&tag);
-        self.verify(&bytes, &session.key, &associated, frame)?;
+        self.verify(&bytes, &session.key, &associated, frame, prefix)?;
         // At most FRAME_SEALED_LEN_MAX, as the plaintext is bounded.
         let stored_len = bytes.len() as u32;
         let chunks = frame.chunks.clone();
@@ -122,6 +163,7 @@ impl FrameSealer {
         key: &Key,
         associated: &[u8],
         frame: &PlainFrame,
+        prefix: &[u8],
     ) -> Result<(), PackError> {
         SCRATCH.with_borrow_mut(|(opened, plain)| {
             let (body, tag) = sealed[HEADER_LEN..].split_last_chunk().ok_or(PackError::Verify)?;
@@ -133,9 +175,14 @@ impl FrameSealer {
             let same_chunks = body.chunk_lens.iter().eq(frame.chunks.iter().map(|c| &c.len));
             let same_bytes = match body.codec {
                 Codec::Raw => stored == frame.plain,
-                _ => {
+                Codec::Zstd => {
                     plain.resize(frame.plain.len(), 0);
                     compress::decompress(stored, plain).is_ok() && *plain == frame.plain
+                }
+                Codec::Delta { .. } => {
+                    plain.resize(frame.plain.len(), 0);
+                    compress::decompress_with_prefix(prefix, stored, plain).is_ok()
+                        && *plain == frame.plain
                 }
             };
             if same_chunks && same_bytes { Ok(()) } else { Err(PackError::Verify) }
@@ -204,28 +251,50 @@ impl OpenedFrame {
 pub struct FrameOpener {
     family: FamilyId,
     sessions: Mutex<HashMap<[u8; SEALED_KEY_LEN], Key>>,
+    /// Buffers of frames that nobody needs any more: new memory costs as much as the decoding.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 /// So many session keys are remembered; opening one again costs a fraction of a millisecond.
 const SESSIONS_REMEMBERED: usize = 4096;
+/// So many buffers are kept, none of them longer than this, bytes.
+const SPARE_MAX: usize = 8;
+const SPARE_LEN_MAX: usize = 2 << 20;
 
 impl FrameOpener {
     /// For a family's frames.
     pub fn new(family: FamilyId) -> Self {
-        Self { family, sessions: Mutex::default() }
+        Self { family, sessions: Mutex::default(), spare: Mutex::default() }
+    }
+
+    /// Takes back an opened frame.
+    pub fn give_back(&self, frame: OpenedFrame) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE_MAX && frame.plain.capacity() <= SPARE_LEN_MAX {
+            spare.push(frame.plain);
+        }
+    }
+
+    /// A buffer of this length, with anything in it.
+    fn buffer(&self, len: usize) -> Vec<u8> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffer = spare.unwrap_or_default();
+        buffer.resize(len, 0);
+        buffer
     }
 
     /// Opens a frame that may be the base of others, and so no delta itself.
     pub fn open_base(&self, keys: &KeyRing, bytes: Vec<u8>) -> Result<OpenedFrame, PackError> {
-        self.open(keys, bytes, |_| Err(FormatError::Bad("base of a frame").into()))
+        let none = |_: &_| Err::<OpenedFrame, _>(FormatError::Bad("base of a frame").into());
+        self.open(keys, bytes, none)
     }
 
     /// Opens a frame. `base` gives the opened frame that a delta frame needs.
-    pub fn open(
+    pub fn open<B: Borrow<OpenedFrame>>(
         &self,
         keys: &KeyRing,
         mut bytes: Vec<u8>,
-        base: impl FnOnce(&FrameId) -> Result<OpenedFrame, PackError>,
+        base: impl FnOnce(&FrameId) -> Result<B, PackError>,
     ) -> Result<OpenedFrame, PackError> {
         let (header, rest) = FrameHeader::decode(&bytes)?;
         if rest.len() != header.body_len as usize {
@@ -241,16 +310,17 @@ impl FrameOpener {
         let plain = match body.codec {
             Codec::Raw => stored.to_vec(),
             Codec::Zstd => {
-                let mut plain = vec![0; body.plain_len()];
+                let mut plain = self.buffer(body.plain_len());
                 compress::decompress(stored, &mut plain)?;
                 plain
             }
             Codec::Delta { base: id } => {
                 let base = base(&id)?;
+                let base = base.borrow();
                 if (base.id, base.kind) != (id, header.kind) {
                     return Err(FormatError::Bad("base of a frame").into());
                 }
-                let mut plain = vec![0; body.plain_len()];
+                let mut plain = self.buffer(body.plain_len());
                 compress::decompress_with_prefix(&base.plain, stored, &mut plain)?;
                 plain
             }
@@ -325,6 +395,42 @@ mod tests {
     }
 
     #[test]
+    fn a_delta_where_it_pays() {
+        let world = SeededWorld::new(1, Time::default());
+        let keys = KeyRing::generate(&world);
+        let sealer = FrameSealer::new(&world, &keys, FAMILY).unwrap();
+        let opener = FrameOpener::new(FAMILY);
+        let noise: [u8; 9000] = random(&world);
+        let mut like = noise;
+        like.iter_mut().step_by(900).for_each(|byte| *byte ^= 1);
+        let other: [u8; 9000] = random(&world);
+        let open = |plain: &PlainFrame| {
+            let sealed = sealer.seal(plain, 3).unwrap();
+            let len = sealed.info.stored_len;
+            (opener.open(&keys, sealed.bytes, no_base).unwrap(), len)
+        };
+        let (base, len) = open(&frame(&world, &keys, ChunkKind::Data, &[&noise]));
+        let plain = frame(&world, &keys, ChunkKind::Data, &[&like[..4000], &like[4000..]]);
+        let delta = sealer.seal_delta(&plain, &base, len).unwrap().unwrap();
+        assert!(delta.info.stored_len < 600 && delta.info.codec == Codec::Delta { base: base.id });
+        let opened = opener.open(&keys, delta.bytes.clone(), |_| Ok(&base)).unwrap();
+        assert!(opened.plain == like && opened.chunk_lens == [4000, 5000]);
+        // Neither on another base, nor as a base itself, nor for what is not like it.
+        assert!(opener.open(&keys, delta.bytes.clone(), no_base).is_err());
+        let (stranger, _) = open(&frame(&world, &keys, ChunkKind::Data, &[&other]));
+        assert!(opener.open(&keys, delta.bytes.clone(), |_| Ok(&stranger)).is_err());
+        assert!(opener.open_base(&keys, delta.bytes).is_err());
+        assert!(sealer.seal_delta(&plain, &opened, len).unwrap().is_none());
+        let unlike = frame(&world, &keys, ChunkKind::Data, &[&other]);
+        assert!(sealer.seal_delta(&unlike, &base, len).unwrap().is_none());
+        let tree = frame(&world, &keys, ChunkKind::Tree, &[&like]);
+        assert!(sealer.seal_delta(&tree, &base, len).unwrap().is_none());
+        let (tiny, len) = open(&frame(&world, &keys, ChunkKind::Data, &[&noise[..7]]));
+        let same = frame(&world, &keys, ChunkKind::Data, &[&noise[..7]]);
+        assert!(sealer.seal_delta(&same, &tiny, len).unwrap().is_none());
+    }
+
+    #[test]
     fn what_errs_while_sealing_is_noticed() {
         let world = SeededWorld::new(1, Time::default());
         let keys = KeyRing::generate(&world);
@@ -334,8 +440,13 @@ mod tests {
         let (header, _) = FrameHeader::decode(&sealed.bytes).unwrap();
         let mut other = good;
         other.plain[0] ^= 1;
-        let verdict =
-            sealer.verify(&sealed.bytes, &sealer.data.1.key, &header.associated(&FAMILY), &other);
+        let verdict = sealer.verify(
+            &sealed.bytes,
+            &sealer.data.1.key,
+            &header.associated(&FAMILY),
+            &other,
+            &[],
+        );
         assert!(matches!(verdict, Err(PackError::Verify)));
     }
 }

@@ -1,6 +1,6 @@
 //! Creating and opening. Format: `format-spec/05-config.md`, `format-spec/03-keys.md`.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use super::slots::{self, NewSlot};
 use super::unlock::{self, Unlocked};
@@ -139,8 +139,17 @@ impl Repository {
     ) -> Self {
         let opener = FrameOpener::new(config.family);
         let index = RwLock::new(None);
-        let opening_problems = Vec::new();
-        Self { storage, world, config, sealer, opener, environment, index, opening_problems }
+        Self {
+            storage,
+            world,
+            config,
+            sealer,
+            opener,
+            environment,
+            index,
+            opening_problems: Vec::new(),
+            asked_trailers: OnceLock::new(),
+        }
     }
 }
 

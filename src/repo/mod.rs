@@ -3,6 +3,7 @@
 //! Sessions follow `format-spec/11-sessions.md`; the rules are cited there and here by their
 //! names (W1 to W8, F1, R1).
 
+mod bases;
 mod commit;
 mod condition;
 mod copies;
@@ -19,6 +20,7 @@ mod slots;
 mod snapshots;
 mod unlock;
 
+pub use bases::BaseFrame;
 pub use create::CreateOptions;
 pub use epochs::{Epoch, EpochState};
 pub use reader::{ChunkReader, Found};
@@ -28,8 +30,9 @@ pub use session::{Distrusted, Presence, Session, may_put_again};
 pub use slots::{NewSlot, SlotRecord};
 pub use snapshots::SnapshotRecord;
 
+use std::borrow::Borrow;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::crypto::{CryptoError, KeyRing};
 use crate::format::FormatError;
@@ -39,7 +42,7 @@ use crate::format::pack::pack_of_key;
 use crate::id::{ChunkId, ClientId, FrameId, PackId, RepositoryId, SnapshotId};
 use crate::index::{Index, IndexError, Refreshed};
 use crate::object::{ObjectError, Sealer};
-use crate::pack::{FrameOpener, PackError};
+use crate::pack::{FrameOpener, OpenedFrame, PackError};
 use crate::progress::Problem;
 use crate::storage::{Storage, StorageError};
 use crate::world::World;
@@ -165,6 +168,8 @@ pub struct Repository {
     environment: Environment,
     index: RwLock<Option<Index>>,
     opening_problems: Vec<Problem>,
+    /// Packs that no segment names were asked what they hold, for a base that was not found.
+    asked_trailers: OnceLock<()>,
 }
 
 impl Repository {
@@ -263,21 +268,44 @@ impl Repository {
     }
 
     /// Opens a frame's stored bytes, fetching its base where it is a delta.
-    pub fn open_frame(&self, bytes: Vec<u8>) -> Result<crate::pack::OpenedFrame, PackError> {
-        self.opener.open(self.keys(), bytes, |base| self.open_base(base))
+    pub fn open_frame(&self, bytes: Vec<u8>) -> Result<OpenedFrame, PackError> {
+        self.open_frame_on(bytes, |base| Ok(self.open_base(base)?.opened))
     }
 
-    fn open_base(&self, id: &FrameId) -> Result<crate::pack::OpenedFrame, PackError> {
-        let places = self.with_index(|index| index.frame_locations(id));
-        let places = places.ok().and_then(Result::ok).unwrap_or_default();
+    /// The same where the caller keeps bases that it may need again.
+    pub fn open_frame_on<B: Borrow<OpenedFrame>>(
+        &self,
+        bytes: Vec<u8>,
+        base: impl FnOnce(&FrameId) -> Result<B, PackError>,
+    ) -> Result<OpenedFrame, PackError> {
+        self.opener.open(self.keys(), bytes, base)
+    }
+
+    /// Takes back an opened frame that nobody needs any more: its memory is used again.
+    pub fn give_back(&self, frame: Arc<OpenedFrame>) {
+        Arc::into_inner(frame).into_iter().for_each(|frame| self.opener.give_back(frame));
+    }
+
+    /// Opens the frame of this name, from any of its places, for deltas on it.
+    pub fn open_base(&self, id: &FrameId) -> Result<BaseFrame, PackError> {
+        let places = || self.with_index(|index| index.frame_locations(id)).ok()?.ok();
+        let mut known = places().unwrap_or_default();
+        if known.is_empty() {
+            // It may lie in a pack that no segment names any more. To ask once is enough.
+            self.asked_trailers.get_or_init(|| _ = self.learn_from_trailers());
+            known = places().unwrap_or_default();
+        }
         let mut last = PackError::NoBase(*id);
-        for (pack, number) in places {
+        for (pack, number) in known {
             let Some(frame) = pack.frames.get(number) else { continue };
             let read = |offset, len| crate::pack::read_frame(&*self.storage, &pack.id, offset, len);
             let opened = read(frame.offset, frame.stored_len)
                 .and_then(|bytes| self.opener.open_base(self.keys(), bytes));
             match opened {
-                Ok(opened) if opened.id == *id => return Ok(opened),
+                Ok(opened) if opened.id == *id => {
+                    let (opened, pack) = (Arc::new(opened), pack.id);
+                    return Ok(BaseFrame { opened, pack, row: *frame });
+                }
                 Ok(_) => last = PackError::Misplaced(*id),
                 Err(PackError::Storage(error)) if error.is_not_found() => {}
                 Err(error) => last = error,

@@ -12,10 +12,11 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::RepoError;
+use super::bases::Bases;
 use crate::format::frame::ChunkKind;
 use crate::format::pack::PackInfo;
 use crate::format::parity::parity_key;
-use crate::id::{SegmentId, SnapshotId};
+use crate::id::{FrameId, SegmentId, SnapshotId};
 use crate::index::write_segment;
 use crate::object::Sealer;
 use crate::pack::{FinishedPack, FrameSealer, PackBuilder, PlainFrame, SealedFrame, make_parity};
@@ -33,6 +34,7 @@ pub(super) struct Settings {
     pub world: Arc<dyn World>,
     pub sealer: Arc<Sealer>,
     pub frame_sealer: FrameSealer,
+    pub bases: Arc<Bases>,
     pub session: SnapshotId,
     pub level: i32,
     pub pack_size: usize,
@@ -44,6 +46,8 @@ pub(super) struct Settings {
 /// What comes in, in the order of its number.
 enum Work {
     Plain(PlainFrame),
+    /// The same, perhaps as a delta on this frame.
+    Delta(PlainFrame, FrameId),
     /// A frame of another pack, to be stored as it is.
     Sealed(SealedFrame),
     Flush,
@@ -146,6 +150,11 @@ impl Pipeline {
         self.step(Work::Plain(frame))
     }
 
+    /// The same for one that becomes a delta on `base` if that pays.
+    pub fn send_delta(&mut self, frame: PlainFrame, base: FrameId) -> Result<(), RepoError> {
+        self.step(Work::Delta(frame, base))
+    }
+
     /// Hands on a frame that is sealed already.
     pub fn send_sealed(&mut self, frame: SealedFrame) -> Result<(), RepoError> {
         self.step(Work::Sealed(frame))
@@ -216,23 +225,36 @@ fn seal(
             Work::Flush => Some(Step::Flush),
             _ if shared.has_failed() => None,
             Work::Sealed(frame) => Some(Step::Frame(frame)),
-            Work::Plain(mut frame) => {
-                let step = shared.settings.frame_sealer.seal(&frame, shared.settings.level);
-                frame.plain.clear();
-                let _ = buffers.try_send(frame.plain);
-                match step {
-                    Ok(frame) => Some(Step::Frame(frame)),
-                    Err(error) => {
-                        shared.fail(error.into());
-                        None
-                    }
-                }
-            }
+            Work::Plain(frame) => seal_frame(shared, frame, None, buffers),
+            Work::Delta(frame, base) => seal_frame(shared, frame, Some(base), buffers),
         };
         if sealed.send((number, step)).is_err() {
             return;
         }
     }
+}
+
+fn seal_frame(
+    shared: &Shared,
+    mut frame: PlainFrame,
+    base: Option<FrameId>,
+    buffers: &Sender<Vec<u8>>,
+) -> Option<Step> {
+    let Settings { frame_sealer, bases, level, .. } = &shared.settings;
+    let delta = base.map_or(Ok(None), |base| {
+        let delta = bases.get(&base).map_or(Ok(None), |base| {
+            frame_sealer.seal_delta(&frame, &base.opened, base.row.stored_len)
+        })?;
+        bases.tried(frame.plain.len(), delta.is_some());
+        Ok(delta)
+    });
+    let sealed = match delta {
+        Ok(None) => frame_sealer.seal(&frame, *level).map(Some),
+        delta => delta,
+    };
+    frame.plain.clear();
+    let _ = buffers.try_send(frame.plain);
+    sealed.map_err(|error| shared.fail(error.into())).ok()?.map(Step::Frame)
 }
 
 /// A pack for the storing thread, or the wish to be told when all before is stored.

@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{RepoError, Repository};
-use crate::format::frame::ChunkKind;
-use crate::id::{ChunkId, PackId};
+use super::{BaseFrame, RepoError, Repository};
+use crate::format::frame::{ChunkKind, Codec};
+use crate::id::{ChunkId, FrameId, PackId};
 use crate::index::Location;
 use crate::pack::{OpenedFrame, PackError, read_frame};
 
@@ -47,8 +47,8 @@ struct Frames {
 }
 
 impl Frames {
-    fn get(&mut self, place: &Place) -> Option<Arc<OpenedFrame>> {
-        let at = self.kept.iter().position(|(kept, _)| kept == place)?;
+    fn get(&mut self, is_it: impl Fn(&Place, &OpenedFrame) -> bool) -> Option<Arc<OpenedFrame>> {
+        let at = self.kept.iter().position(|(place, frame)| is_it(place, frame))?;
         let found = self.kept.remove(at)?;
         let frame = found.1.clone();
         self.kept.push_back(found);
@@ -114,17 +114,29 @@ impl ChunkReader {
     fn frame_at(&self, location: &Location) -> Result<Arc<OpenedFrame>, PackError> {
         let row = location.pack.frames.get(location.frame).ok_or(PackError::Verify)?;
         let place = (location.pack.id, row.offset);
-        if let Some(frame) = self.lock().get(&place) {
+        let kept = self.lock().get(|kept, _| *kept == place);
+        if let Some(frame) = kept {
             return Ok(frame);
         }
         let bytes =
             read_frame(self.repository.storage(), &location.pack.id, row.offset, row.stored_len)?;
-        let opened = self.repository.open_frame(bytes)?;
+        let opened = self.repository.open_frame_on(bytes, |id| self.base(id))?;
         if opened.id != row.id {
             return Err(PackError::Misplaced(row.id));
         }
         let opened = Arc::new(opened);
         self.lock().keep(place, opened.clone());
+        Ok(opened)
+    }
+
+    /// The base of a delta frame; what follows is likely a delta on it, too.
+    fn base(&self, id: &FrameId) -> Result<Arc<OpenedFrame>, PackError> {
+        let kept = self.lock().get(|_, frame| frame.id == *id);
+        if let Some(frame) = kept.filter(|frame| !matches!(frame.codec, Codec::Delta { .. })) {
+            return Ok(frame);
+        }
+        let BaseFrame { opened, pack, row } = self.repository.open_base(id)?;
+        self.lock().keep((pack, row.offset), opened.clone());
         Ok(opened)
     }
 

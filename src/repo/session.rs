@@ -1,15 +1,16 @@
 //! A session: one writer at work, from its record to its commit (W1 to W8).
 //! Format: `format-spec/11-sessions.md#writer`.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::bases::Bases;
 use super::condition::{self, Avoided};
 use super::pipeline::{Pipeline, Settings};
 use super::{EpochState, RepoError, Repository};
 use crate::format::envelope::ObjectType;
 use crate::format::epoch::Sweep;
-use crate::format::frame::ChunkKind;
+use crate::format::frame::{ChunkKind, Codec};
 use crate::format::pack::ChunkInfo;
 use crate::format::session::{Purpose, Session as Record, session_key};
 use crate::id::{ChunkId, FrameId, PackId, SnapshotId};
@@ -20,6 +21,10 @@ use crate::world::random;
 
 /// Fresh names are tried so often where the storage gives no clear answer (W1).
 const NAMES_TRIED: usize = 5;
+
+/// So many frames with a base of their own are filled at a time: chunks that follow each other
+/// may be like chunks of a few frames in turn.
+const DELTAS_OPEN: usize = 4;
 
 /// A writer at work. Chunks are added by one thread; compressing, sealing and storing go on in
 /// others. Dropped without a commit, it leaves packs behind that the next session uses.
@@ -44,6 +49,10 @@ pub struct Session {
     /// Chunks that were added and that the index does not know yet.
     pending: HashSet<ChunkId>,
     open: [Option<PlainFrame>; 2],
+    /// Frames of chunks that are like those of another frame, with its name.
+    deltas: VecDeque<(FrameId, PlainFrame)>,
+    /// `None` where no deltas are written.
+    bases: Option<Arc<Bases>>,
     pipeline: Pipeline,
     bytes_new: u64,
 }
@@ -63,13 +72,18 @@ impl Session {
         let reusable = found.reusable;
         let config = repository.config();
         let sealer = FrameSealer::new(repository.world(), repository.keys(), config.family)?;
+        let level = compression.unwrap_or(config.compression);
+        let bases = Arc::new(Bases::new(repository));
+        // A base is read from the storage, which is not worth it over a network.
+        let deltas = level != 0 && !repository.storage().is_remote();
         let pipeline = Pipeline::start(Settings {
             storage: repository.storage.clone(),
             world: repository.world.clone(),
             sealer: repository.sealer.clone(),
             frame_sealer: sealer,
             session: id,
-            level: compression.unwrap_or(config.compression),
+            bases: bases.clone(),
+            level,
             pack_size: config.pack_size as usize,
             parity: repository.parity()?,
             threads: repository.environment.threads,
@@ -89,6 +103,8 @@ impl Session {
             own: HashSet::new(),
             pending: HashSet::new(),
             open: [None, None],
+            deltas: VecDeque::new(),
+            bases: deltas.then_some(bases),
             pipeline,
             bytes_new: 0,
         })
@@ -148,6 +164,11 @@ impl Session {
         Presence { repository: self.repository.clone(), reusable: self.reusable.clone() }
     }
 
+    /// Tells other threads what new chunks may be deltas on; `None` where no deltas are written.
+    pub fn bases(&self) -> Option<Presence> {
+        self.bases.as_ref().map(|_| self.presence())
+    }
+
     /// Where other threads name the chunks that they could not read: what the source still has
     /// of what lies beside them is stored again.
     pub fn distrusted(&self) -> Arc<Distrusted> {
@@ -168,6 +189,24 @@ impl Session {
         Ok(true)
     }
 
+    /// The same for a chunk of file contents that is like what the frame `base` has, which
+    /// `Presence` named. Chunks of the same base share a frame, which becomes a delta if that pays.
+    pub fn add_like(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        base: FrameId,
+    ) -> Result<bool, RepoError> {
+        if self.has(&id)? {
+            return Ok(false);
+        }
+        match self.bases.as_ref().is_some_and(|bases| bases.try_for(plain.len())) {
+            true => self.add_copy_like(id, plain, base)?,
+            false => self.add_copy(ChunkKind::Data, id, plain)?,
+        }
+        Ok(true)
+    }
+
     /// Adds a chunk although the repository has it: a repack moves it (P3).
     pub fn add_copy(
         &mut self,
@@ -175,40 +214,86 @@ impl Session {
         id: ChunkId,
         plain: &[u8],
     ) -> Result<(), RepoError> {
-        self.pending.insert(id);
-        self.bytes_new += plain.len() as u64;
-        let frame_size = self.repository.config().frame_size as usize;
         let slot = kind as usize - 1;
-        let fits = |frame: &PlainFrame| {
-            frame.plain.is_empty() || frame.plain.len() + plain.len() <= frame_size
-        };
-        if self.open[slot].as_ref().is_some_and(|frame| !fits(frame)) {
+        if self.open[slot].as_ref().is_some_and(|frame| !self.fits(frame, plain)) {
             self.close_frame(slot)?;
         }
-        let frame = self.open[slot].get_or_insert_with(|| PlainFrame {
+        let mut frame = self.open[slot].take().unwrap_or_else(|| self.new_frame(kind));
+        self.push(&mut frame, id, plain);
+        self.open[slot] = Some(frame);
+        Ok(())
+    }
+
+    /// The same for a chunk of a delta frame on `base`: otherwise a repack would swell it.
+    pub fn add_copy_like(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        base: FrameId,
+    ) -> Result<(), RepoError> {
+        let open = self.deltas.iter().position(|(of, _)| *of == base);
+        let mut frame = match open.and_then(|at| self.deltas.remove(at)) {
+            Some((_, frame)) if self.fits(&frame, plain) => frame,
+            full => {
+                if let Some((base, frame)) = full {
+                    self.close_delta(base, frame)?;
+                }
+                self.new_frame(ChunkKind::Data)
+            }
+        };
+        self.push(&mut frame, id, plain);
+        self.deltas.push_back((base, frame));
+        if self.deltas.len() > DELTAS_OPEN
+            && let Some((base, frame)) = self.deltas.pop_front()
+        {
+            self.close_delta(base, frame)?;
+        }
+        Ok(())
+    }
+
+    fn new_frame(&self, kind: ChunkKind) -> PlainFrame {
+        PlainFrame {
             kind,
             id: FrameId(random(&*self.repository.world)),
-            plain: self.pipeline.buffer(frame_size),
+            plain: self.pipeline.buffer(self.repository.config().frame_size as usize),
             chunks: Vec::new(),
-        });
+        }
+    }
+
+    fn fits(&self, frame: &PlainFrame, plain: &[u8]) -> bool {
+        let len_max = self.repository.config().frame_size as usize;
+        frame.plain.is_empty()
+            || (frame.plain.len() + plain.len() <= len_max
+                && frame.chunks.len() < crate::limits::FRAME_CHUNKS_MAX)
+    }
+
+    fn push(&mut self, frame: &mut PlainFrame, id: ChunkId, plain: &[u8]) {
+        self.pending.insert(id);
+        self.bytes_new += plain.len() as u64;
         frame.plain.extend_from_slice(plain);
         // Chunks are bounded far below 2^32.
         frame.chunks.push(ChunkInfo { id, len: plain.len() as u32 });
-        if frame.chunks.len() >= crate::limits::FRAME_CHUNKS_MAX {
-            self.close_frame(slot)?;
-        }
-        Ok(())
     }
 
     /// Adds a frame as it is stored elsewhere, under the same name (P3), which is its nonce, too.
     /// If a rotation has replaced its key, it is sealed anew.
     pub fn add_frame(&mut self, frame: SealedFrame) -> Result<(), RepoError> {
         if is_outdated(self.repository.keys(), &frame.bytes)? {
-            let OpenedFrame { id, kind, plain, .. } = self.repository.open_frame(frame.bytes)?;
-            self.pipeline.send(PlainFrame { kind, id, plain, chunks: frame.info.chunks })?;
+            let OpenedFrame { id, kind, plain, codec, .. } =
+                self.repository.open_frame(frame.bytes)?;
+            let frame = PlainFrame { kind, id, plain, chunks: frame.info.chunks };
+            match codec {
+                Codec::Delta { base } => self.pipeline.send_delta(frame, base)?,
+                Codec::Raw | Codec::Zstd => self.pipeline.send(frame)?,
+            }
         } else {
             self.pipeline.send_sealed(frame)?;
         }
+        self.take_stored()
+    }
+
+    fn close_delta(&mut self, base: FrameId, frame: PlainFrame) -> Result<(), RepoError> {
+        self.pipeline.send_delta(frame, base)?;
         self.take_stored()
     }
 
@@ -238,6 +323,9 @@ impl Session {
     pub fn flush(&mut self) -> Result<(), RepoError> {
         self.close_frame(0)?;
         self.close_frame(1)?;
+        while let Some((base, frame)) = self.deltas.pop_front() {
+            self.close_delta(base, frame)?;
+        }
         self.pipeline.flush()?;
         self.take_stored()
     }
@@ -292,6 +380,22 @@ impl Presence {
         let stays = |pack: &PackId| self.reusable.binary_search(pack).is_ok();
         stays_somewhere(&self.repository, id, &stays).unwrap_or(false)
     }
+
+    /// The frame that a chunk like this one may be a delta on: that of the chunk, or the base of
+    /// that one, since a base is no delta itself.
+    pub fn base(&self, like: &ChunkId) -> Option<FrameId> {
+        let stays = |pack: &PackId| self.reusable.binary_search(pack).is_ok();
+        let base = self.repository.with_index(|index| {
+            let places = index.locations(like).ok()?;
+            places.iter().filter(|place| stays(&place.pack.id)).find_map(|place| {
+                match place.base() {
+                    None => Some(place.frame().ok()?.id),
+                    base => base.filter(|base| frame_stays(index, base, &stays)),
+                }
+            })
+        });
+        base.ok().flatten()
+    }
 }
 
 /// Whether a chunk lies in a pack that stays, and so does the base of its frame.
@@ -300,13 +404,10 @@ fn stays_somewhere(
     id: &ChunkId,
     stays: &dyn Fn(&PackId) -> bool,
 ) -> Result<bool, RepoError> {
-    let base_stays = |index: &Index, base: FrameId| {
-        let places = index.frame_locations(&base);
-        places.is_ok_and(|places| places.iter().any(|(pack, _)| stays(&pack.id)))
-    };
     Ok(repository.with_index(|index| {
         index.any_location(id, |location| {
-            stays(&location.pack.id) && location.base().is_none_or(|base| base_stays(index, base))
+            stays(&location.pack.id)
+                && location.base().is_none_or(|base| frame_stays(index, &base, stays))
         })
     })??)
 }
@@ -316,6 +417,11 @@ fn stays_somewhere(
 /// object was removed again, nobody is misled (W7, F2, and facts that are never wrong).
 pub fn may_put_again(key: &str) -> bool {
     ["index/", "snapshots/", "damage/"].iter().any(|prefix| key.starts_with(prefix))
+}
+
+fn frame_stays(index: &Index, id: &FrameId, stays: &dyn Fn(&PackId) -> bool) -> bool {
+    let places = index.frame_locations(id);
+    places.is_ok_and(|places| places.iter().any(|(pack, _)| stays(&pack.id)))
 }
 
 /// W1: a record under a name that nobody had before.

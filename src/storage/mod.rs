@@ -108,6 +108,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Where it is, for people.
     fn location(&self) -> String;
 
+    /// Whether it is reached over a network: what lies there is not read only to store less.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// Stores the concatenation of `parts` as one object. Returns only when content and name
     /// survive a power cut. Never overwrites: `AlreadyExists`. After any other error the object
     /// may be there whole or not at all.

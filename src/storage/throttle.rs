@@ -111,6 +111,10 @@ impl Storage for ThrottledStorage {
         self.storage.location()
     }
 
+    fn is_remote(&self) -> bool {
+        self.storage.is_remote()
+    }
+
     fn put(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
         let len = parts.iter().map(|part| part.len()).sum();
         self.upload.iter().for_each(|limiter| limiter.pass(len));

@@ -8,7 +8,7 @@ pub use read::{Entries, Leaves, TreeReader};
 
 use crate::format::FormatError;
 use crate::format::frame::ChunkKind;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, FrameId};
 use crate::repo::{RepoError, Session};
 
 /// What can be wrong with a stored tree.
@@ -40,6 +40,13 @@ pub enum TreeError {
 pub trait ChunkSink {
     /// Takes a chunk of file contents; its id is known already.
     fn add_data(&mut self, id: ChunkId, plain: &[u8]) -> Result<bool, RepoError>;
+    /// The same for one that is like what the frame `base` has.
+    fn add_data_like(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        base: FrameId,
+    ) -> Result<bool, RepoError>;
     /// Takes a chunk of a tree and names it.
     fn add_tree(&mut self, plain: &[u8]) -> Result<ChunkId, RepoError>;
 }
@@ -47,6 +54,15 @@ pub trait ChunkSink {
 impl ChunkSink for Session {
     fn add_data(&mut self, id: ChunkId, plain: &[u8]) -> Result<bool, RepoError> {
         self.add(ChunkKind::Data, id, plain)
+    }
+
+    fn add_data_like(
+        &mut self,
+        id: ChunkId,
+        plain: &[u8],
+        base: FrameId,
+    ) -> Result<bool, RepoError> {
+        self.add_like(id, plain, base)
     }
 
     fn add_tree(&mut self, plain: &[u8]) -> Result<ChunkId, RepoError> {

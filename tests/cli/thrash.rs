@@ -34,7 +34,14 @@ fn tree(lane: u64, version: u64) -> BTreeMap<String, Vec<u8>> {
         let len = [10, 3_000, 40_000, 150_000][(n % 4) as usize] + seed as usize % 1000;
         (format!("d{}/f{n}-{}", n % 3, (version + n) / 8), noise(seed, len))
     };
-    (0..FILES).map(file).collect()
+    (0..FILES).map(file).chain([scattered(lane, version)]).collect()
+}
+
+/// A file whose versions share no chunk, and that is stored as deltas.
+fn scattered(lane: u64, version: u64) -> (String, Vec<u8>) {
+    let mut content = noise(lane + 1_000, 300_000);
+    content.iter_mut().skip(version as usize).step_by(3_000).for_each(|byte| *byte ^= 1);
+    ("d0/scattered".into(), content)
 }
 
 fn noise(seed: u64, len: usize) -> Vec<u8> {

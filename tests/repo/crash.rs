@@ -16,7 +16,7 @@ use holdall::storage::{MemoryStorage, Storage};
 use crate::prune::{ALL, run, with_holes};
 use crate::support::repository::{TestRepo, environment, small};
 use crate::support::snapshots::{
-    Tree, assert_snapshots, commit_tree, files, noise, read_tree, write_tree,
+    Tree, assert_snapshots, commit_like, commit_tree, edited, files, noise, read_tree, write_tree,
 };
 use crate::support::storages::{Crashing, Damage, Last, damage, keys};
 
@@ -28,7 +28,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Snapshots, holes in packs, packs that nobody needs, a crashed session, a note.
+    /// Snapshots, holes in packs, packs that nobody needs, delta frames, bases that only those
+    /// need, a crashed session, a note.
     pub fn new() -> Self {
         let memory = MemoryStorage::new();
         let repo = TestRepo::create(Arc::new(memory.clone()), &small(), 1);
@@ -37,6 +38,13 @@ impl Scene {
         let record = commit_tree(&repo.repository, &tree).unwrap();
         repo.repository.annotate(&record, |note| note.description = "noted".into()).unwrap();
         expected.push((record, tree));
+        let base: Tree = files(6, 8, 5_000);
+        let gone = commit_tree(&repo.repository, &base).unwrap();
+        let mut like = edited(&base, 1);
+        let half = commit_like(&repo.repository, &like, &base).unwrap();
+        like.retain(|path, _| path.ends_with(['1', '2', '5']));
+        expected.push((commit_tree(&repo.repository, &like).unwrap(), like));
+        repo.repository.forget(&[gone, half]).unwrap();
         let gone = commit_tree(&repo.repository, &files(4, 20, 5_000)).unwrap();
         repo.repository.forget(&[gone]).unwrap();
         let mut crashed = Session::begin(&repo.repository, Purpose::Backup, None).unwrap();
@@ -99,9 +107,14 @@ fn assert_prunes(repository: &Arc<Repository>, expected: &[(SnapshotRecord, Tree
 #[test]
 fn a_backup_crashes() {
     let scene = Scene::new();
-    let tree: Tree = (0..120).map(|n| (format!("new/{n}"), noise(n + 30, 5_000))).collect();
+    let mut tree: Tree = (0..90).map(|n| (format!("new/{n}"), noise(n + 30, 5_000))).collect();
+    // Deltas on bases that a snapshot needs, and on bases that only deltas need.
+    let (before, deltas_only) = (scene.expected[1].1.clone(), scene.expected[2].1.clone());
+    tree.extend(edited(&before, 2));
+    tree.extend(edited(&deltas_only, 3));
+    let before: Tree = before.into_iter().chain(deltas_only).collect();
     let count = scene.at_every_call(
-        |repository| commit_tree(repository, &tree).ok(),
+        |repository| commit_like(repository, &tree, &before).ok(),
         |committed, repository, what| {
             let mut expected = scene.expected.clone();
             let known: Vec<_> = expected.iter().map(|(record, _)| record.id).collect();
@@ -127,7 +140,8 @@ fn a_backup_crashes() {
 #[test]
 fn a_forget_crashes() {
     let scene = Scene::new();
-    let gone: Vec<SnapshotRecord> = scene.expected[..2].iter().map(|(r, _)| r.clone()).collect();
+    let gone: Vec<SnapshotRecord> =
+        scene.expected.iter().map(|(record, _)| record.clone()).collect();
     scene.at_every_call(
         |repository| repository.forget(&gone).is_ok(),
         |done, repository, what| {
@@ -177,7 +191,8 @@ fn a_prune_crashes_that_goes_on_with_another_ones_plan() {
     let others = |other: &_, _: &_| *other != id;
     run(&scene.repo.repository, &PruneOptions { is_dead: &others, ..ALL() });
     let record = session.commit(crate::support::snapshots::snapshot(root)).unwrap();
-    let expected = vec![scene.expected[0].clone(), (record, gone.1.clone())];
+    let mut expected = scene.expected.clone();
+    expected[1] = (record, gone.1.clone());
     scene.at_every_call(
         |repository| {
             let options = PruneOptions {

@@ -9,6 +9,7 @@ mod between;
 mod check;
 mod crash;
 mod damage;
+mod delta;
 mod flaky;
 mod forget;
 mod hostile;

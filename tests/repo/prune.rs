@@ -646,16 +646,19 @@ fn the_base_of_a_needed_delta_stays_whole() {
         let delta = store_frame(&repo, &[noise(5, 1_900)], Some(base));
         let mut session = begin(&repo.repository, Purpose::Backup);
         let root = write_tree(&mut session, &tree).unwrap();
-        let record = if committed_late {
+        let (record, before) = if committed_late {
             assert!(run(&repo.reopen(), &ALL()).open_epoch.is_some());
             let record = session.commit(snapshot(root)).unwrap();
-            assert_eq!(run(&repo.reopen(), &ALL()).rescued, 2);
-            record
+            let report = run(&repo.reopen(), &ALL());
+            assert_eq!(report.rescued, 2);
+            (record, report.bytes_repacked)
         } else {
-            session.commit(snapshot(root)).unwrap()
+            (session.commit(snapshot(root)).unwrap(), 0)
         };
         let report = run(&repo.reopen(), &ALL());
-        assert!(report.bytes_repacked > 0, "what lies beside the base goes: {report:?}");
+        let repacked = before + report.bytes_repacked;
+        assert!(repacked > 0, "what lies beside the base goes: {report:?}");
+        assert_eq!(run(&repo.reopen(), &ALL()).bytes_repacked, 0, "and the base is all used");
         let cache = tempfile::tempdir().unwrap();
         let stranger = repo.open_on(repo.storage.clone(), cache.path());
         assert_eq!((copies_of(&stranger, &base), copies_of(&stranger, &delta)), (1, 1));

@@ -45,6 +45,26 @@ pub fn commit_in(mut session: Session, tree: &Tree) -> Result<SnapshotRecord, Re
     }
 }
 
+/// Writes a tree as a whole session; what another one has in the same place is the base.
+pub fn commit_like(
+    repository: &Arc<Repository>,
+    tree: &Tree,
+    before: &Tree,
+) -> Result<SnapshotRecord, RepoError> {
+    let mut session = Session::begin(repository, Purpose::Backup, None)?;
+    let root = write_like(&mut session, tree, Some(before))?;
+    session.commit(snapshot(root))
+}
+
+/// The same bytes with a few of them changed in every piece.
+pub fn edited(tree: &Tree, seed: u8) -> Tree {
+    let mut tree = tree.clone();
+    for content in tree.values_mut() {
+        content.iter_mut().skip(usize::from(seed)).step_by(PIECE / 2).for_each(|b| *b ^= 0x55);
+    }
+    tree
+}
+
 /// A snapshot of this root.
 pub fn snapshot(root: Refs) -> Snapshot {
     Snapshot { host: "host".into(), paths: vec![b"/".to_vec()], root, ..Snapshot::default() }
@@ -52,9 +72,24 @@ pub fn snapshot(root: Refs) -> Snapshot {
 
 /// Stores a tree.
 pub fn write_tree(session: &mut Session, tree: &Tree) -> Result<Refs, RepoError> {
+    write_like(session, tree, None)
+}
+
+fn write_like(
+    session: &mut Session,
+    tree: &Tree,
+    before: Option<&Tree>,
+) -> Result<Refs, RepoError> {
+    let bases = session.presence();
     let of_repo = |error| match error {
         TreeError::Repo(error) => error,
         other => panic!("a tree is not written: {other}"),
+    };
+    let below = |first: &str| {
+        let paths = before?.iter().filter_map(|(path, content)| {
+            Some((path.strip_prefix(first)?.strip_prefix('/')?.to_owned(), content.clone()))
+        });
+        Some(paths.collect::<Tree>())
     };
     let mut directories: BTreeMap<&str, Tree> = BTreeMap::new();
     let mut files: BTreeMap<&str, &[u8]> = BTreeMap::new();
@@ -67,15 +102,21 @@ pub fn write_tree(session: &mut Session, tree: &Tree) -> Result<Refs, RepoError>
         }
     }
     let mut entries: BTreeMap<&str, EntryKind> = BTreeMap::new();
-    for (name, below) in &directories {
-        let listing = write_tree(session, below)?;
+    for (name, tree) in &directories {
+        let listing = write_like(session, tree, below(name).as_ref())?;
         entries.insert(name, EntryKind::Directory { listing });
     }
     for (name, content) in files {
         let mut refs = RefsBuilder::default();
+        let mut old = before.and_then(|before| before.get(name)).map(|old| old.chunks(PIECE));
         for piece in content.chunks(PIECE) {
             let id = session.repository().keys().data_id(piece);
-            session.add_data(id, piece)?;
+            let like = old.as_mut().and_then(Iterator::next);
+            let like = like.map(|like| session.repository().keys().data_id(like));
+            match like.and_then(|like| bases.base(&like)) {
+                Some(base) => session.add_data_like(id, piece, base)?,
+                None => session.add_data(id, piece)?,
+            };
             refs.push(Ref::Chunk { id, len: piece.len() as u64 }, session).map_err(of_repo)?;
         }
         let content = refs.finish(session).map_err(of_repo)?;

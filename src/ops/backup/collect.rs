@@ -13,11 +13,11 @@ use super::{BackupOptions, Input, Problems, paths, stream};
 use crate::chunker::Chunker;
 use crate::format::snapshot::Statistics;
 use crate::format::tree::{Entry, EntryKind, Metadata, Ref, Refs};
-use crate::id::ChunkId;
+use crate::id::{ChunkId, FrameId};
 use crate::ops::OpsError;
 use crate::progress::{Counter, Problem, Progress};
 use crate::repo::{RepoError, Repository, SnapshotRecord};
-use crate::tree::{ChunkSink, ListingBuilder, RefsBuilder};
+use crate::tree::{ChunkSink, ListingBuilder, RefsBuilder, TreeReader};
 use crate::world::Time;
 
 /// What the walk comes upon, in order.
@@ -85,7 +85,8 @@ pub(super) fn collect(
     let gear = keys.gear_table().map_err(RepoError::from)?;
     let chunker = Chunker::new(gear, repository.config().chunker);
     let threads = repository.environment().threads.max(1);
-    let reader = Reader::new(&chunker, keys, progress, threads);
+    let trees = TreeReader::new(repository);
+    let reader = Reader::new(&chunker, keys, progress, (trees.clone(), trust), threads);
     let problems = Mutex::new(Problems::default());
     let mut collector = Collector {
         reader: &reader,
@@ -95,7 +96,12 @@ pub(super) fn collect(
         problems: &problems,
     };
     let paths = match input {
-        Input::Stream(stream) => return stream::read(collector, sink, stream, &reader),
+        Input::Stream(stream) => {
+            let root = parent.map(|parent| parent.snapshot.root).unwrap_or_default();
+            // What cannot be read of the parent is no help, and no harm.
+            let before = trees.child(&root, &stream.name).ok().flatten();
+            return stream::read(collector, sink, stream, before, &reader);
+        }
         Input::Paths(paths) => paths,
     };
     let (tree, failed) = paths::tree(paths);
@@ -111,7 +117,8 @@ pub(super) fn collect(
     }
     let (jobs, jobs_in) = bounded(threads);
     let (work, work_in) = bounded(WORK_WAITING);
-    let walk = Walk::new(repository, options, parent, trust, &problems, progress, jobs, work);
+    let walk =
+        Walk::new(repository, trees, options, parent, trust, &problems, progress, jobs, work);
     let walked = std::thread::scope(|scope| {
         for _ in 0..threads {
             let (reader, jobs_in) = (&reader, jobs_in.clone());
@@ -339,9 +346,12 @@ fn add(
     for piece in pieces {
         match piece {
             Piece::Hole { len } => refs.push(Ref::Hole { len }, sink)?,
-            Piece::Chunk { id, at } => {
+            Piece::Chunk { id, at, base } => {
                 let chunk = buffer.get(at).unwrap_or_default();
-                sink.add_data(id, chunk)?;
+                match base {
+                    None => sink.add_data(id, chunk)?,
+                    Some(base) => sink.add_data_like(id, chunk, base)?,
+                };
                 refs.push(Ref::Chunk { id, len: chunk.len() as u64 }, sink)?;
             }
         }
@@ -386,6 +396,10 @@ impl DrySink {
 
 impl ChunkSink for DrySink {
     fn add_data(&mut self, id: ChunkId, plain: &[u8]) -> Result<bool, RepoError> {
+        self.count(id, plain)
+    }
+
+    fn add_data_like(&mut self, id: ChunkId, plain: &[u8], _: FrameId) -> Result<bool, RepoError> {
         self.count(id, plain)
     }
 

@@ -4,6 +4,7 @@
 //! *read* what changed (cut into chunks, named), and one *collects* in the order of the walk:
 //! new chunks go to the session, lists and listings are built. Every queue between them is short.
 
+mod beside;
 mod collect;
 mod links;
 mod parent;

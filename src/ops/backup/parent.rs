@@ -4,6 +4,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::beside::Beside;
 use crate::format::tree::{Entry, Ref, Refs};
 use crate::repo::{Distrusted, Presence, RepoError, Session};
 use crate::tree::{Entries, TreeError, TreeReader};
@@ -13,6 +14,8 @@ use crate::tree::{Entries, TreeError, TreeReader};
 pub(super) struct Trust {
     /// Set where nothing is taken over from the parent before its chunks were looked up (W5).
     presence: Option<Presence>,
+    /// Tells what new chunks may be deltas on, where deltas are written.
+    bases: Option<Presence>,
     /// Something is known to be damaged.
     mending: bool,
     /// Where chunks are named that cannot be read.
@@ -26,10 +29,21 @@ impl Trust {
     pub fn new(session: &Session, adopts: bool) -> Self {
         Self {
             presence: (!adopts).then(|| session.presence()),
+            bases: session.bases(),
             mending: session.is_mending(),
             distrusted: Some(session.distrusted()),
             read_again: AtomicU64::new(0),
         }
+    }
+
+    /// What a new version of this file is compared with, chunk by chunk.
+    pub fn beside(
+        &self,
+        trees: &TreeReader,
+        before: Option<&Entry>,
+        chunk_len: usize,
+    ) -> Option<Beside> {
+        Beside::new(trees, self.bases.as_ref()?, before?, chunk_len)
     }
 
     /// Whether all chunks of a stream are where they will stay, where that is not sure.

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::beside::Beside;
 use super::collect::Item;
 use super::links::Shared;
+use super::parent::Trust;
 use crate::chunker::Chunker;
 use crate::crypto::KeyRing;
 use crate::format::tree::{Entry, Metadata};
-use crate::id::ChunkId;
+use crate::id::{ChunkId, FrameId};
 use crate::progress::{Counter, Progress};
-use crate::source::{Directory, OpenFile, SourceError, Stat};
+use crate::source::{Directory, Extent, OpenFile, SourceError, Stat};
+use crate::tree::TreeReader;
 
 /// A file that changes while it is read is read again so often.
 const READS_MAX: usize = 3;
@@ -33,6 +36,8 @@ pub(super) enum Piece {
         id: ChunkId,
         /// Where it is in the buffer.
         at: Range<usize>,
+        /// The frame that it is likely to resemble.
+        base: Option<FrameId>,
     },
     /// A hole.
     Hole {
@@ -97,6 +102,9 @@ pub(super) struct Reader<'a> {
     pub chunker: &'a Chunker,
     pub keys: &'a KeyRing,
     pub progress: &'a dyn Progress,
+    /// What the parent has is read with this.
+    trees: TreeReader,
+    trust: &'a Trust,
     /// Buffers that were collected, to be filled again: new memory for every one costs more than
     /// some files' reading.
     used: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
@@ -108,9 +116,15 @@ impl<'a> Reader<'a> {
         chunker: &'a Chunker,
         keys: &'a KeyRing,
         progress: &'a dyn Progress,
+        (trees, trust): (TreeReader, &'a Trust),
         threads: usize,
     ) -> Self {
-        Self { chunker, keys, progress, used: bounded(4 * threads) }
+        Self { chunker, keys, progress, trees, trust, used: bounded(4 * threads) }
+    }
+
+    /// What a new version of a large file is compared with.
+    pub fn beside(&self, before: Option<&Entry>) -> Option<Beside> {
+        self.trust.beside(&self.trees, before, self.chunker.avg_size())
     }
 
     /// A buffer of at least `len` bytes, with anything in it.
@@ -202,7 +216,7 @@ impl<'a> Reader<'a> {
         let mut at = from;
         self.chunker.cut(&buffer[from..], true, |chunk| {
             let end = at + chunk.len();
-            pieces.push(Piece::Chunk { id: self.keys.data_id(chunk), at: at..end });
+            pieces.push(Piece::Chunk { id: self.keys.data_id(chunk), at: at..end, base: None });
             at = end;
         });
     }
@@ -217,6 +231,7 @@ impl<'a> Reader<'a> {
             }
             let open = file.directory.open_file(&file.name, &file.stat)?;
             adopt(file, open.stat());
+            let mut beside = self.beside(file.before.as_deref());
             for extent in open.extents() {
                 let extent = extent?;
                 if extent.hole {
@@ -224,10 +239,10 @@ impl<'a> Reader<'a> {
                     let _ = blocks.send(Block::Pieces(Vec::new(), vec![hole]));
                     continue;
                 }
-                let len = extent.len;
-                let Some(count) = self.stream(&open, extent.offset, len, blocks)? else { break };
+                let count = self.stream(&open, &extent, &mut beside, blocks)?;
+                let Some(count) = count else { break };
                 bytes_read += count;
-                if count < len {
+                if count < extent.len {
                     break;
                 }
             }
@@ -249,8 +264,8 @@ impl<'a> Reader<'a> {
     fn stream(
         &self,
         open: &OpenFile,
-        offset: u64,
-        len: u64,
+        &Extent { offset, len, .. }: &Extent,
+        beside: &mut Option<Beside>,
         blocks: &Sender<Block>,
     ) -> Result<Option<u64>, SourceError> {
         let mut done = 0;
@@ -266,8 +281,10 @@ impl<'a> Reader<'a> {
             let mut pieces = Vec::new();
             let mut at = 0;
             let cut = self.chunker.cut(&buffer[..filled], ended, |chunk| {
-                let end = at + chunk.len();
-                pieces.push(Piece::Chunk { id: self.keys.data_id(chunk), at: at..end });
+                let (id, end) = (self.keys.data_id(chunk), at + chunk.len());
+                let start = offset + done + at as u64 - filled as u64;
+                let base = beside.as_mut().and_then(|b| b.base(&id, start, chunk.len()));
+                pieces.push(Piece::Chunk { id, at: at..end, base });
                 at = end;
             });
             // What is left over comes again before the next block.

@@ -30,6 +30,7 @@ pub(super) fn read(
     collector: Collector<'_>,
     sink: &mut dyn ChunkSink,
     stream: &mut Stream,
+    before: Option<Entry>,
     reader: &Reader<'_>,
 ) -> Result<Collected, OpsError> {
     let failed = |why: String| OpsError::Source { path: stream.name.clone(), why };
@@ -38,7 +39,8 @@ pub(super) fn read(
     }
     let mut refs = RefsBuilder::default();
     let mut held = Vec::new();
-    let mut total = 0;
+    let (mut total, mut cut) = (0, 0);
+    let mut beside = reader.beside(before.as_ref());
     loop {
         let start = held.len();
         held.resize(start + BLOCK_LEN, 0);
@@ -60,7 +62,11 @@ pub(super) fn read(
         let done = reader.chunker.cut(&held, count == 0, |chunk| chunks.push(chunk));
         for chunk in chunks {
             let id = reader.keys.data_id(chunk);
-            sink.add_data(id, chunk)?;
+            match beside.as_mut().and_then(|beside| beside.base(&id, cut, chunk.len())) {
+                None => sink.add_data(id, chunk)?,
+                Some(base) => sink.add_data_like(id, chunk, base)?,
+            };
+            cut += chunk.len() as u64;
             refs.push(Ref::Chunk { id, len: chunk.len() as u64 }, sink)?;
         }
         held.drain(..done);

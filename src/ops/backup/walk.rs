@@ -76,7 +76,8 @@ fn stopped<T>(_: T) -> OpsError {
 impl<'a> Walk<'a> {
     #[expect(clippy::too_many_arguments, reason = "called once; a struct would say it all twice")]
     pub fn new(
-        repository: &'a Arc<Repository>,
+        repository: &'a Repository,
+        trees: TreeReader,
         options: &'a BackupOptions,
         parent: Option<SnapshotRecord>,
         trust: &'a Trust,
@@ -89,7 +90,7 @@ impl<'a> Walk<'a> {
             options,
             parent,
             trust,
-            trees: TreeReader::new(repository),
+            trees,
             owners: Owners::new(),
             links: Links::default(),
             now: repository.world().now(),

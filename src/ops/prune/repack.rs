@@ -6,6 +6,7 @@ use super::super::mark::Place;
 use super::super::{OpsError, is_outage};
 use super::highest_number;
 use super::plan::{Draft, Fate};
+use crate::format::frame::Codec;
 use crate::format::pack::{FrameInfo, PackInfo, pack_key};
 use crate::format::session::Purpose;
 use crate::id::{ChunkId, FrameId, PackId};
@@ -302,7 +303,10 @@ fn copy_chunks(
         return Err(PackError::Misplaced(frame.id).into());
     }
     for (id, plain) in live {
-        session.add_copy(kind, id, plain)?;
+        match opened.codec {
+            Codec::Delta { base } => session.add_copy_like(id, plain, base)?,
+            Codec::Raw | Codec::Zstd => session.add_copy(kind, id, plain)?,
+        }
     }
     Ok(())
 }

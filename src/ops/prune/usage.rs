@@ -62,18 +62,36 @@ impl Usage {
             if let Some(base) = there.max_by_key(|base| usage.rank(stock, *base))
                 && usage.whole_frames.set(stock.frame_number(base))
             {
-                // Its chunks may count elsewhere; that it counts for more than nothing is enough.
-                let least = stock.packs.get(base.0 as usize).map_or(1, |pack| pack.plain / 16);
-                add(&mut used, base, least.max(1));
+                // That it counts for more than nothing, if it has no chunks.
+                add(&mut used, base, 1);
             }
         }
         usage.used = used;
+        usage.count_bases(stock, marks)?;
         Ok(usage)
     }
 
     /// Whether a frame is the base of one that is needed, and this copy of it counts.
     pub fn is_needed_whole(&self, stock: &Stock, place: Place) -> bool {
         self.whole_frames.get(stock.frame_number(place))
+    }
+
+    /// Counts what bases hold and nobody else needs: it stays all the same.
+    fn count_bases(&mut self, stock: &Stock, marks: &Marks) -> Result<(), OpsError> {
+        if self.whole_frames.count() == 0 {
+            return Ok(());
+        }
+        let mut used = std::mem::take(&mut self.used);
+        stock.chunks(&mut |chunk, copies| {
+            let needed = marks.get(chunk.number).then(|| self.choose(stock, copies)).flatten();
+            for place in copies.iter().filter(|place| self.is_needed_whole(stock, **place)) {
+                if needed != Some(*place) {
+                    add(&mut used, *place, chunk.len.into());
+                }
+            }
+        })?;
+        self.used = used;
+        Ok(())
     }
 
     /// The copy that counts.

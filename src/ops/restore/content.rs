@@ -1,21 +1,22 @@
 //! The writing: every frame that a window needs is read and opened once, in the order in which
-//! frames lie in packs, and its chunks go into all files that want them.
+//! frames lie in packs, and its chunks go into all files that want them. Delta frames come with
+//! their base, which is then opened once for all of them.
 //!
 //! A chunk that is damaged at one place is looked for at all others, then in what the index
 //! learns when it is loaded anew, then in what the packs themselves say (R2).
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::bases::Bases;
 use super::file::FileWork;
 use super::report::{Change, Run};
 use super::window::{LinkWork, Wanted, Window};
 use crate::format::frame::ChunkKind;
 use crate::id::{ChunkId, FrameId, PackId};
-use crate::index::IndexError;
+use crate::index::{Index, IndexError};
 use crate::ops::OpsError;
 use crate::pack::{OpenedFrame, PackError, read_frame};
 use crate::progress::Counter;
@@ -58,7 +59,8 @@ pub(super) fn write_windows(
 }
 
 fn write_window(run: &Run<'_>, target: &Target, window: Window) -> Result<(), OpsError> {
-    let writing = Writing { run, files: &window.files, missed: Mutex::default() };
+    let (missed, roots) = (Mutex::default(), Mutex::default());
+    let writing = Writing { run, files: &window.files, missed, roots };
     writing.write(window.wanted)?;
     let closing: Vec<_> = window.closing.chunks(BATCH).collect();
     each_in_parallel(run.threads(), &closing, |files| {
@@ -113,6 +115,10 @@ struct Placed {
     frame: FrameId,
     frame_offset: u32,
     stored_len: u32,
+    /// The base of a delta frame.
+    base: Option<FrameId>,
+    /// The place of the base, or of the frame itself.
+    root: (PackId, u32),
     /// Where in the frame's plaintext, bytes.
     start: u32,
 }
@@ -128,14 +134,18 @@ impl Placed {
 struct Missed {
     wanted: Vec<Wanted>,
     tried: HashSet<(ChunkId, PackId, u32)>,
+    /// Those of them that lie in delta frames: what is learned next may be where the base lies.
+    in_deltas: Vec<(ChunkId, PackId, u32)>,
     why: HashMap<ChunkId, String>,
 }
 
 /// The chunks of one window on their way.
 struct Writing<'a> {
     run: &'a Run<'a>,
-    files: &'a [std::sync::Arc<FileWork>],
+    files: &'a [Arc<FileWork>],
     missed: Mutex<Missed>,
+    /// Where bases lie.
+    roots: Mutex<HashMap<FrameId, (PackId, u32)>>,
 }
 
 impl Writing<'_> {
@@ -162,6 +172,7 @@ impl Writing<'_> {
                     }
                 }
                 learned += 1;
+                self.try_deltas_again();
             }
             self.read(placed);
             lost.append(&mut self.missed().wanted);
@@ -169,6 +180,15 @@ impl Writing<'_> {
             wanted = lost;
         }
         Ok(())
+    }
+
+    fn try_deltas_again(&self) {
+        let mut missed = self.missed();
+        for place in std::mem::take(&mut missed.in_deltas) {
+            missed.tried.remove(&place);
+        }
+        drop(missed);
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn give_up(&self, lost: &[Wanted]) {
@@ -206,7 +226,9 @@ impl Writing<'_> {
         if let Some(error) = error {
             return Err(error);
         }
-        placed.sort_unstable_by_key(|p: &Placed| (p.place(), p.wanted.file, p.wanted.offset));
+        placed.sort_unstable_by_key(|p: &Placed| {
+            (p.root, p.base.is_some(), p.place(), p.wanted.file, p.wanted.offset)
+        });
         Ok((placed, lost))
     }
 
@@ -225,12 +247,15 @@ impl Writing<'_> {
                         let frame = location.pack.frames.get(location.frame)?;
                         let known = (wanted.id, location.pack.id, frame.offset);
                         let fits = location.len == wanted.len && !tried.contains(&known);
-                        fits.then_some(Placed {
+                        let own = (location.pack.id, frame.offset);
+                        fits.then(|| Placed {
                             wanted: *wanted,
                             pack: location.pack.id,
                             frame: frame.id,
                             frame_offset: frame.offset,
                             stored_len: frame.stored_len,
+                            base: location.base(),
+                            root: location.base().map_or(own, |base| self.root(index, base, own)),
                             start: location.offset,
                         })
                     });
@@ -245,39 +270,47 @@ impl Writing<'_> {
         Ok((placed, lost))
     }
 
+    /// Where a base lies; what is not known there is found, or missed, when it is opened.
+    fn root(&self, index: &Index, base: FrameId, own: (PackId, u32)) -> (PackId, u32) {
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        *roots.entry(base).or_insert_with(|| {
+            let places = index.frame_locations(&base).unwrap_or_default();
+            let first =
+                places.first().and_then(|(pack, at)| Some((pack.id, pack.frames.get(*at)?)));
+            first.map_or(own, |(pack, frame)| (pack, frame.offset))
+        })
+    }
+
     fn read(&self, placed: Vec<Placed>) {
-        let mut reads: Vec<Range<usize>> = Vec::new();
-        let mut frames: Vec<Range<usize>> = Vec::new();
-        let mut at = 0;
-        for frame in placed.chunk_by(|a, b| a.place() == b.place()) {
-            let range = at..at + frame.len();
-            at = range.end;
-            let joins = reads.last().is_some_and(|read| {
-                let first = frames.get(read.start).and_then(|range| placed.get(range.start));
-                let last = placed.get(range.start - 1);
-                first.zip(last).zip(frame.first()).is_some_and(|((first, last), next)| {
-                    last.pack == next.pack
-                        && last.frame_offset.checked_add(last.stored_len) == Some(next.frame_offset)
-                        && (next.frame_offset - first.frame_offset).saturating_add(next.stored_len)
-                            <= READ_MAX
-                })
-            });
-            frames.push(range);
-            match reads.last_mut().filter(|_| joins) {
-                Some(read) => read.end += 1,
-                None => reads.push(frames.len() - 1..frames.len()),
-            }
+        let mut parts = Vec::new();
+        let mut rest = placed.as_slice();
+        while let Some(Placed { root: (pack, offset), .. }) = rest.first() {
+            let near = |next: &Placed| next.root.0 == *pack && next.root.1 - offset < READ_MAX;
+            let (part, others) = rest.split_at(rest.partition_point(near).max(1));
+            parts.push(part);
+            rest = others;
         }
-        each_in_parallel(self.run.threads(), &reads, |read| {
-            let frames = frames.get(read.clone()).unwrap_or_default();
-            let frames: Vec<&[Placed]> =
-                frames.iter().filter_map(|range| placed.get(range.clone())).collect();
-            self.read_together(&frames);
-        });
+        each_in_parallel(self.run.threads(), &parts, |part| self.read_part(part));
+    }
+
+    /// Frames that lie near each other, and deltas on them wherever they lie.
+    fn read_part(&self, part: &[Placed]) {
+        let mut frames: Vec<&[Placed]> = part.chunk_by(|a, b| a.place() == b.place()).collect();
+        frames.sort_by_key(|frame| frame.first().map(|head| (head.base.is_some(), head.place())));
+        let needed = part.iter().filter_map(|placed| placed.base);
+        let bases = Bases::new(self.run.repository, needed);
+        let mut read = Vec::new();
+        for frame in frames {
+            if !joins(&read, frame) {
+                self.read_together(&std::mem::take(&mut read), &bases);
+            }
+            read.push(frame);
+        }
+        self.read_together(&read, &bases);
     }
 
     /// Frames that lie side by side.
-    fn read_together(&self, frames: &[&[Placed]]) {
+    fn read_together(&self, frames: &[&[Placed]], bases: &Bases<'_>) {
         let needed = |placed: &Placed| self.file(&placed.wanted).is_some_and(|f| !f.is_over());
         let mut frames: Vec<&[Placed]> = frames
             .iter()
@@ -293,7 +326,7 @@ impl Writing<'_> {
         let Ok(mut bytes) = read_frame(storage, &first.pack, first.frame_offset, len) else {
             // Perhaps some of them can be read by themselves.
             for frame in frames {
-                self.read_alone(frame);
+                self.read_alone(frame, bases);
             }
             return;
         };
@@ -306,28 +339,34 @@ impl Writing<'_> {
                 start => bytes.split_off(start),
             };
             stored.truncate(head.stored_len as usize);
-            self.open(frame, Ok(stored));
+            self.open(frame, Ok(stored), bases);
         }
     }
 
-    fn read_alone(&self, frame: &[Placed]) {
+    fn read_alone(&self, frame: &[Placed], bases: &Bases<'_>) {
         let Some(head) = frame.first() else { return };
         let storage = self.run.repository.storage();
-        self.open(frame, read_frame(storage, &head.pack, head.frame_offset, head.stored_len));
+        let stored = read_frame(storage, &head.pack, head.frame_offset, head.stored_len);
+        self.open(frame, stored, bases);
     }
 
-    fn open(&self, frame: &[Placed], stored: Result<Vec<u8>, PackError>) {
+    fn open(&self, frame: &[Placed], stored: Result<Vec<u8>, PackError>, bases: &Bases<'_>) {
         let Some(head) = frame.first() else { return };
         let opened = stored.and_then(|stored| {
             self.run.progress.add(Counter::StoredBytes, stored.len() as u64);
-            let opened = self.run.repository.open_frame(stored)?;
+            let opened = self.run.repository.open_frame_on(stored, |id| bases.get(id))?;
             match opened.id == head.frame && opened.kind == ChunkKind::Data {
                 true => Ok(opened),
                 false => Err(PackError::Misplaced(head.frame)),
             }
         });
         match opened {
-            Ok(opened) => self.write_frame(frame, &opened),
+            Ok(opened) => {
+                let opened = Arc::new(opened);
+                bases.keep(&opened);
+                self.write_frame(frame, &opened);
+                self.run.repository.give_back(opened);
+            }
             Err(error) => self.miss(frame, &error),
         }
     }
@@ -339,7 +378,9 @@ impl Writing<'_> {
         for placed in placed {
             let id = placed.wanted.id;
             missed.wanted.push(placed.wanted);
-            missed.tried.insert((id, placed.pack, placed.frame_offset));
+            let place = (id, placed.pack, placed.frame_offset);
+            missed.tried.insert(place);
+            missed.in_deltas.extend(placed.base.map(|_| place));
             if !gone {
                 missed.why.insert(id, error.to_string());
             }
@@ -385,6 +426,17 @@ impl Writing<'_> {
             }
         }
     }
+}
+
+/// Whether a frame lies directly behind others, and not too much would be read at once.
+fn joins(read: &[&[Placed]], next: &[Placed]) -> bool {
+    let head = |frame: Option<&&[Placed]>| frame.and_then(|frame| frame.first().copied());
+    let ends = head(read.first()).zip(head(read.last())).zip(next.first());
+    ends.is_some_and(|((first, last), next)| {
+        last.pack == next.pack
+            && last.frame_offset.checked_add(last.stored_len) == Some(next.frame_offset)
+            && (next.frame_offset - first.frame_offset).saturating_add(next.stored_len) <= READ_MAX
+    })
 }
 
 /// Whether a piece follows on another one, both in the file and in the frame.

@@ -7,6 +7,7 @@
 //!
 //! A dry run is the same walk with nothing behind it, so it says what a run would do.
 
+mod bases;
 mod compare;
 mod content;
 mod decide;
