@@ -379,7 +379,7 @@ fn one_case(
         Err(OpsError::Incomplete { first, .. }) => {
             let named = String::from_utf8_lossy(&first.what).into_owned();
             let by_object = named.starts_with("snapshots/");
-            if touched.is_empty() && stage == Sweeping {
+            if stage == Sweeping {
                 // The other copy lay in a pack that was dead already, and is gone now.
                 let (report, _) = checked(&repository, ReadData::None);
                 touched.extend(report.touched.iter().map(|touched| touched.snapshot));
