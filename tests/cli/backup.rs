@@ -225,16 +225,6 @@ fn verify_reads_back_what_was_stored() {
 }
 
 #[test]
-fn files_in_many_directories_need_few_handles() {
-    let dir = Dir::with_repository();
-    for number in 0..1_500 {
-        dir.write(&format!("many/{number}/file"), number.to_string());
-    }
-    dir.shell("ulimit -n 512 && $H backup many").ok();
-    dir.shell("ulimit -n 512 && $H backup many --force").ok();
-}
-
-#[test]
 fn a_path_of_a_thousand_levels() {
     let dir = Dir::with_repository();
     // Longer than any path that the system takes at once.

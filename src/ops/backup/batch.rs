@@ -92,3 +92,53 @@ pub(super) fn large(file: ToRead) -> (Job, Work) {
     let (blocks, blocks_in) = bounded(BLOCKS_WAITING);
     (Job::Large(Box::new(file), blocks), Work::Large(blocks_in))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::tree::Metadata;
+    use crate::source::Directory;
+
+    #[test]
+    fn a_batch_keeps_few_directories_open() {
+        let place = tempfile::tempdir().unwrap();
+        let (jobs, jobs_in) = crossbeam_channel::unbounded();
+        let (work, _work_in) = crossbeam_channel::unbounded();
+        let mut batches = Batches::new(jobs, work);
+        for _ in 0..100 {
+            let directory = Arc::new(Directory::open_path(place.path()).unwrap());
+            for number in 0..4 {
+                let stat = crate::source::Stat { size: 1, ..*directory.own_stat() };
+                let file = ToRead {
+                    directory: Arc::clone(&directory),
+                    name: b"name".to_vec(),
+                    parent_path: Arc::from(&b"/"[..]),
+                    stat,
+                    metadata: Metadata::default(),
+                    before: None,
+                    shared: None,
+                };
+                match number {
+                    0 => batches.late(file).unwrap(),
+                    _ => batches.read(file).unwrap(),
+                }
+            }
+        }
+        batches.flush().unwrap();
+        let mut files = 0;
+        for job in jobs_in.try_iter() {
+            let Job::Batch(items, _) = job else { panic!("none of them is large") };
+            files += items.len();
+            let mut directories: Vec<_> = items
+                .iter()
+                .map(|item| match item {
+                    Item::Read(file) | Item::Late(file) => Arc::as_ptr(&file.directory),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            directories.dedup();
+            assert!(directories.len() <= HANDLES_MAX, "{}", directories.len());
+        }
+        assert_eq!(files, 400);
+    }
+}
