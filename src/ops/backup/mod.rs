@@ -8,6 +8,7 @@
 mod batch;
 mod beside;
 mod collect;
+mod large;
 mod links;
 mod parent;
 mod paths;
