@@ -323,8 +323,9 @@ impl Entry {
         }
     }
 
-    /// Takes one off the front. Bytes of the entry after the fields known here are passed over.
-    pub fn decode(take: &mut Take<'_>) -> Result<Self> {
+    /// Takes the one behind `last` off the front. Bytes of the entry after the fields known here
+    /// are passed over.
+    fn decode(take: &mut Take<'_>, last: Option<&Self>) -> Result<Self> {
         let mut take = Take::new(take.bytes(limits::ENTRY_LEN_MAX, "entry")?);
         let name = take.bytes(limits::NAME_LEN_MAX, "name")?.to_vec();
         if !name_is_allowed(&name) {
@@ -332,7 +333,7 @@ impl Entry {
         }
         let kind = take.u8("kind of entry")?;
         let flags = take.varint("flags of an entry")?;
-        let metadata = decode_metadata(&mut take)?;
+        let metadata = decode_metadata(&mut take, last.map(|entry| &entry.metadata))?;
         let kind = match kind {
             1 => EntryKind::File {
                 content: Refs::decode(&mut take)?,
@@ -371,12 +372,19 @@ impl Entry {
     }
 }
 
-fn decode_metadata(take: &mut Take<'_>) -> Result<Metadata> {
+fn decode_metadata(take: &mut Take<'_>, last: Option<&Metadata>) -> Result<Metadata> {
+    // Most entries of a directory have the same owner, whose name need not be there many times.
+    let shared = |name: &[u8], last: Option<&Arc<[u8]>>| match last {
+        Some(last) if **last == *name => Arc::clone(last),
+        _ => Arc::from(name),
+    };
     let mode = take.bounded(0o7777, "mode")? as u32;
     let uid = take.varint32("owner")?;
     let gid = take.varint32("group")?;
-    let user = Arc::from(take.bytes(limits::OWNER_LEN_MAX, "owner's name")?);
-    let group = Arc::from(take.bytes(limits::OWNER_LEN_MAX, "group's name")?);
+    let user = take.bytes(limits::OWNER_LEN_MAX, "owner's name")?;
+    let user = shared(user, last.map(|m| &m.user));
+    let group = take.bytes(limits::OWNER_LEN_MAX, "group's name")?;
+    let group = shared(group, last.map(|m| &m.group));
     let mtime = take.time("mtime")?;
     let ctime = take.time("ctime")?;
     let inode = take.varint("inode")?;
@@ -403,7 +411,7 @@ pub fn decode_entries(bytes: &[u8], previous: Option<&[u8]>) -> Result<Vec<Entry
     }
     let mut entries: Vec<Entry> = Vec::new();
     while !take.is_empty() {
-        let entry = Entry::decode(&mut take)?;
+        let entry = Entry::decode(&mut take, entries.last())?;
         let before = entries.last().map(|e| e.name.as_slice()).or(previous);
         if before.is_some_and(|before| before >= entry.name.as_slice()) {
             return Err(FormatError::Bad("order of names"));

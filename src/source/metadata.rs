@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fgetxattr, flistxattr, getxattr, llistxattr, openat};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -77,22 +77,13 @@ impl Directory {
         owners: &Owners,
     ) -> Result<(Metadata, Vec<SourceError>)> {
         let (xattrs, problems) = self.xattrs(name, stat, proc_is_mounted())?;
-        // A directory's links count its subdirectories on some file systems, and it has one name.
-        let links = if stat.is_directory() { 1 } else { stat.links };
-        let metadata = Metadata {
-            mode: stat.mode,
-            uid: stat.uid,
-            gid: stat.gid,
-            user: owners.user(stat.uid),
-            group: owners.group(stat.gid),
-            mtime: stat.mtime,
-            ctime: stat.ctime,
-            inode: stat.inode,
-            links,
-            device: if links > 1 { stat.device } else { 0 },
-            xattrs,
-        };
-        Ok((metadata, problems))
+        Ok((metadata(stat, owners, xattrs), problems))
+    }
+
+    /// The metadata of the directory itself, and what of it could not be read.
+    pub fn own_metadata(&self, owners: &Owners) -> (Metadata, Vec<SourceError>) {
+        let (xattrs, problems) = open_xattrs(b".", self.handle());
+        (metadata(self.own_stat(), owners, xattrs), problems)
     }
 
     /// One system call for an entry without attributes. If it has some, it is opened by its path
@@ -141,10 +132,7 @@ impl Directory {
             }
             handle => handle?,
         };
-        Ok(match listed(name, filled(|buffer| flistxattr(&handle, buffer))) {
-            Ok(list) => values(name, &list, |attribute, b| fgetxattr(&handle, attribute, b)),
-            Err(problem) => (Vec::new(), vec![problem]),
-        })
+        Ok(open_xattrs(name, handle.as_fd()))
     }
 
     /// The inode that `stat` describes.
@@ -160,6 +148,32 @@ impl Directory {
             true => Ok(handle),
             false => Err(SourceError::Changed { path: name.to_vec() }),
         }
+    }
+}
+
+fn metadata(stat: &Stat, owners: &Owners, xattrs: Vec<Xattr>) -> Metadata {
+    // A directory's links count its subdirectories on some file systems, and it has one name.
+    let links = if stat.is_directory() { 1 } else { stat.links };
+    Metadata {
+        mode: stat.mode,
+        uid: stat.uid,
+        gid: stat.gid,
+        user: owners.user(stat.uid),
+        group: owners.group(stat.gid),
+        mtime: stat.mtime,
+        ctime: stat.ctime,
+        inode: stat.inode,
+        links,
+        device: if links > 1 { stat.device } else { 0 },
+        xattrs,
+    }
+}
+
+/// The attributes of what is open for reading.
+fn open_xattrs(name: &[u8], handle: BorrowedFd<'_>) -> (Vec<Xattr>, Vec<SourceError>) {
+    match listed(name, filled(|buffer| flistxattr(handle, buffer))) {
+        Ok(list) => values(name, &list, |attribute, b| fgetxattr(handle, attribute, b)),
+        Err(problem) => (Vec::new(), vec![problem]),
     }
 }
 

@@ -11,7 +11,7 @@ use super::Kind;
 use crate::format::tree::name_is_allowed;
 
 /// Bytes asked from the system at once.
-const BUFFER_LEN: usize = 64 << 10;
+const BUFFER_LEN: usize = 32 << 10;
 
 /// A span is `start << 17 | len << 4 | kind`: names of up to 4,096 bytes in up to 128 TiB, in the
 /// eight bytes that a million names can afford.
@@ -39,7 +39,7 @@ impl Names {
     /// Reads a directory from its beginning, whatever was read of the handle before.
     pub(super) fn read(directory: BorrowedFd<'_>) -> Result<Self, Errno> {
         seek(directory, SeekFrom::Start(0))?;
-        let mut buffer = Box::<[MaybeUninit<u8>]>::from(vec![MaybeUninit::uninit(); BUFFER_LEN]);
+        let mut buffer = [MaybeUninit::uninit(); BUFFER_LEN];
         let mut raw = RawDir::new(directory, &mut buffer);
         let mut names = Self::default();
         while let Some(entry) = raw.next() {
@@ -51,6 +51,14 @@ impl Names {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// These names, of which nothing else is known.
+    pub fn of<'a>(names: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut these = Self::default();
+        names.for_each(|name| these.push(name, rustix::fs::FileType::Unknown));
+        these.sort();
+        these
     }
 
     fn push(&mut self, name: &[u8], kind: rustix::fs::FileType) {
@@ -91,6 +99,11 @@ impl Names {
     /// The name with this number, counted from 0.
     pub fn get(&self, number: usize) -> Option<Name<'_>> {
         self.spans.get(number).map(|span| self.name(*span))
+    }
+
+    /// The bytes of the name with this number; empty if there is none.
+    pub fn bytes(&self, number: usize) -> &[u8] {
+        self.get(number).map_or(b"", |name| name.bytes)
     }
 
     /// All of them in byte order.

@@ -176,7 +176,8 @@ impl Entries {
         if let Some(last) = entries.last() {
             self.previous = Some(last.name.clone());
         }
-        self.ready.extend(entries);
+        // It is empty, or nothing would be loaded.
+        self.ready = entries.into();
         Ok(())
     }
 }

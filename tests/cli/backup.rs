@@ -223,3 +223,28 @@ fn verify_reads_back_what_was_stored() {
     let ran = dir.run(["-q", "backup", "tree", "--verify"]);
     assert_eq!(ran.code, Some(4), "{}", ran.stderr);
 }
+
+#[test]
+fn a_path_of_a_thousand_levels() {
+    let dir = Dir::with_repository();
+    // Longer than any path that the system takes at once.
+    let make = "for n in $(seq 1000); do mkdir a-name-of-a-level; cd -P a-name-of-a-level; done";
+    dir.shell(&format!("mkdir deep && cd deep && {make} && echo bottom > file")).ok();
+    let first = dir.backup("deep");
+    dir.shell("mv deep/a-name-of-a-level deep/renamed").ok();
+    dir.backup("deep");
+    let deep = format!("latest:{}", dir.work("deep").display());
+    dir.run(["restore", &deep, "--target", "back"]).ok();
+    let seen =
+        |of: &str| dir.shell(&format!("find {of} -mindepth 1 -printf '%d %f %m %s %T@ '")).ok();
+    assert_eq!(seen("back").stdout, seen("deep").stdout);
+    assert_eq!(seen("deep").stdout.matches("a-name-of-a-level").count(), 999);
+    let listed = dir.run(["ls", "latest"]).ok().stdout;
+    assert!(listed.lines().count() > 1_000 && listed.contains("a-name-of-a-level/file"));
+    let changed = dir.run(["diff", &first, "latest"]).ok().stdout;
+    assert!(changed.contains("deep/renamed"), "{changed}");
+    dir.run(["forget", &first]).ok();
+    dir.run(["prune"]).ok();
+    dir.run(["check", "--read-data"]).ok();
+    dir.shell("rm -r deep back").ok();
+}

@@ -438,3 +438,44 @@ fn more_than_a_snapshot_or_a_note_holds_is_refused_before_anything_is_stored() {
     repo.repository.annotate(&record, |note| note.tags = tags).unwrap_err();
     assert_eq!(crate::support::storages::keys(&*repo.storage, ""), before);
 }
+
+#[test]
+fn an_unchanged_directory_keeps_its_attributes_and_a_changed_one_shows_them() {
+    use rustix::fs::{XattrFlags, lsetxattr};
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    let path = |name: &str| source.path().join(name);
+    for directory in ["same", "other", "bits"] {
+        fs::create_dir(path(directory)).unwrap();
+        fs::write(path(&format!("{directory}/file")), directory).unwrap();
+        lsetxattr(path(directory), "user.a", b"1", XattrFlags::empty()).unwrap();
+    }
+    settle(&repo);
+    run(&repo.repository, &[source.path()]);
+    // Neither changes a time that people see, nor anything below.
+    lsetxattr(path("other"), "user.a", b"2", XattrFlags::empty()).unwrap();
+    fs::set_permissions(path("bits"), fs::Permissions::from_mode(0o700)).unwrap();
+    let report = run(&repo.reopen(), &[source.path()]);
+    assert_eq!(report.statistics.files_unchanged, 3);
+    let all = entries(&repo.repository, &report);
+    let of = |name: &str| {
+        let metadata = &at(&all, &path(name)).metadata;
+        let value = metadata.xattrs.iter().find(|x| x.name == b"user.a").unwrap().value.clone();
+        (metadata.mode, value)
+    };
+    assert_eq!(of("same").1, b"1");
+    assert_eq!(of("other").1, b"2");
+    assert_eq!(of("bits"), (0o700, b"1".to_vec()));
+}
+
+#[test]
+fn a_directory_that_changed_a_moment_ago_is_looked_at_again() {
+    let (source, repo) = (tempfile::tempdir().unwrap(), TestRepo::memory());
+    fs::create_dir(source.path().join("directory")).unwrap();
+    // Now, for the repository: the time of the directory's last change may still be given again.
+    let stat = fs::metadata(source.path().join("directory")).unwrap();
+    repo.world.set_now(holdall::world::Time::from_seconds(stat.ctime()));
+    let report = run(&repo.repository, &[source.path()]);
+    let all = entries(&repo.repository, &report);
+    let stored = &at(&all, &source.path().join("directory")).metadata;
+    assert_eq!(stored.ctime, holdall::world::Time::default());
+}

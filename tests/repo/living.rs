@@ -195,8 +195,10 @@ fn another_name_is_read_when_the_first_one_went_or_the_file_changed() {
     let modified = (live.mtime(), live.mtime_nsec());
     let stored = last.metadata.mtime;
     assert_eq!((stored.seconds, i64::from(stored.nanoseconds)), modified);
-    // Once of the file whose first name went, and by every name of the other.
-    assert_eq!(report.statistics.bytes_read, 10_000 + 3 * 20_000);
+    // Of the file whose first name went once, or twice if the scan had come to the other names
+    // before; and by every name of the other.
+    let read = report.statistics.bytes_read - 3 * 20_000;
+    assert!(read == 10_000 || read == 20_000, "{read}");
 }
 
 #[test]

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam_channel::{Receiver, bounded};
 
+use super::batch::{self, Batches};
 use super::parent::Trust;
-use super::read::{Block, Job, Piece, ReadFile, Reader, ToRead};
+use super::read::{Block, Piece, ReadFile, Reader, ToRead};
+use super::scan::Scan;
 use super::walk::Walk;
-use super::{BackupOptions, Input, Problems, paths, stream};
+use super::{BackupOptions, Input, Problems, Run, paths, stream};
 use crate::chunker::Chunker;
 use crate::format::snapshot::Statistics;
 use crate::format::tree::{Entry, EntryKind, Metadata, Ref, Refs};
@@ -61,15 +63,15 @@ pub(super) struct Collector<'a> {
     now: Time,
     levels: Vec<ListingBuilder>,
     statistics: Statistics,
-    problems: &'a Mutex<Problems>,
+    run: Run<'a>,
 }
 
+/// So many batches of steps wait for the walking thread.
+const STEPS_WAITING: usize = 4;
 /// So many pieces of work wait for the collecting thread.
 const WORK_WAITING: usize = 6;
-/// Blocks of a large file that wait.
-const BLOCKS_WAITING: usize = 2;
-/// Walking deep trees needs no deep stack, but the asked-for paths are a recursive tree.
-const WALK_STACK: usize = 16 << 20;
+/// Scanning deep trees needs no deep stack, but the asked-for paths are a recursive tree.
+const SCAN_STACK: usize = 16 << 20;
 
 /// Reads the input and stores it.
 pub(super) fn collect(
@@ -88,16 +90,18 @@ pub(super) fn collect(
     let trees = TreeReader::new(repository);
     let reader = Reader::new(&chunker, keys, progress, (trees.clone(), trust), threads);
     let problems = Mutex::new(Problems::default());
+    let run = Run { options, problems: &problems, progress };
     let mut collector = Collector {
         reader: &reader,
         now: repository.world().now(),
         levels: vec![ListingBuilder::default()],
         statistics: Statistics::default(),
-        problems: &problems,
+        run,
     };
+    let root = parent.map(|parent| parent.snapshot.root);
     let paths = match input {
         Input::Stream(stream) => {
-            let root = parent.map(|parent| parent.snapshot.root).unwrap_or_default();
+            let root = root.unwrap_or_default();
             // What cannot be read of the parent is no help, and no harm.
             let before = trees.child(&root, &stream.name).ok().flatten();
             return stream::read(collector, sink, stream, before, &reader);
@@ -113,27 +117,33 @@ pub(super) fn collect(
         });
     }
     for error in failed {
-        collector.problem(Problem::at(error.path(), paths::why(&error)));
+        run.problem(Problem::at(error.path(), paths::why(&error)));
     }
+    let (steps, steps_in) = bounded(STEPS_WAITING);
     let (jobs, jobs_in) = bounded(threads);
     let (work, work_in) = bounded(WORK_WAITING);
-    let walk =
-        Walk::new(repository, trees, options, parent, trust, &problems, progress, jobs, work);
+    let scan = Scan::new(run, steps);
+    let now = collector.now;
+    let walk = Walk::new(run, trust, trees, root, now, Batches::new(jobs, work));
     let walked = std::thread::scope(|scope| {
         for _ in 0..threads {
             let (reader, jobs_in) = (&reader, jobs_in.clone());
             scope.spawn(move || reader.work(&jobs_in));
         }
         drop(jobs_in);
-        let walker = std::thread::Builder::new()
-            .name("walk".into())
-            .stack_size(WALK_STACK)
-            .spawn_scoped(scope, move || walk.run(tree))
+        let thread = |name: &str| std::thread::Builder::new().name(name.into());
+        let scanner = thread("scan")
+            .stack_size(SCAN_STACK)
+            .spawn_scoped(scope, move || scan.run(tree))
             .expect("the system starts one more thread");
-        // Whatever happens, the receiver goes before the walker is waited for: it then stops.
+        let walker = thread("walk")
+            .spawn_scoped(scope, move || walk.run(steps_in))
+            .expect("the system starts one more thread");
+        // Whatever happens, a receiver goes before its sender is waited for, which then stops.
         let collected = collector.take_all(work_in, sink);
         let walked = walker.join().unwrap_or(Err(OpsError::Cancelled));
-        collected.and(walked)
+        let scanned = scanner.join().unwrap_or(Err(OpsError::Cancelled));
+        collected.and(scanned).and(walked)
     })?;
     let mut collected = collector.finish(sink)?;
     let read = collected.statistics;
@@ -154,26 +164,9 @@ pub(super) fn collect(
     Ok(collected)
 }
 
-/// A channel for the blocks of a large file.
-pub(super) fn large(file: ToRead) -> (Job, Work) {
-    let (blocks, blocks_in) = bounded(BLOCKS_WAITING);
-    (Job::Large(Box::new(file), blocks), Work::Large(blocks_in))
-}
-
-/// A channel for a batch.
-pub(super) fn batch(items: Vec<Item>) -> (Job, Work) {
-    let (done, done_in) = bounded(1);
-    (Job::Batch(items, done), Work::Batch(done_in))
-}
-
 impl Collector<'_> {
     pub fn now(&self) -> Time {
         self.now
-    }
-
-    fn problem(&self, problem: Problem) {
-        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        problems.add(self.reader.progress, problem);
     }
 
     fn take_all(&mut self, work: Receiver<Work>, sink: &mut dyn ChunkSink) -> Result<(), OpsError> {
@@ -252,12 +245,12 @@ impl Collector<'_> {
         self.statistics.bytes_read += read.bytes_read;
         let path = || [&read.file.parent_path[..], b"/", &read.file.name].concat();
         if let Err(error) = read.content {
-            self.problem(Problem::at(error.path(), &error));
+            self.run.problem(Problem::at(error.path(), &error));
             return Ok(());
         }
         if read.unstable {
             let why = "it kept changing while it was read; the snapshot has a mixed state";
-            self.problem(Problem::at(path(), why));
+            self.run.problem(Problem::at(path(), why));
         }
         let content = refs.finish(sink)?;
         if let Some(shared) = read.file.shared.as_ref().filter(|_| !read.unstable) {
@@ -278,7 +271,7 @@ impl Collector<'_> {
         }
         let reader = self.reader;
         std::thread::scope(|scope| {
-            let (job, work) = large(file);
+            let (job, work) = batch::large(file);
             scope.spawn(|| reader.job(job));
             self.take(work, sink)
         })
@@ -331,7 +324,7 @@ impl Collector<'_> {
 
     fn finish(mut self, sink: &mut dyn ChunkSink) -> Result<Collected, OpsError> {
         let root = self.levels.pop().unwrap_or_default().finish(sink)?;
-        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problems = self.run.problems.lock().unwrap_or_else(PoisonError::into_inner);
         let problems = std::mem::take(&mut *problems);
         Ok(Collected { root, statistics: self.statistics, problems })
     }

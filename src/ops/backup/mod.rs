@@ -1,19 +1,23 @@
 //! Backup: a living tree, or a stream, becomes a snapshot.
 //!
-//! Three kinds of threads work in step: one *walks* and compares with the parent snapshot, some
-//! *read* what changed (cut into chunks, named), and one *collects* in the order of the walk:
-//! new chunks go to the session, lists and listings are built. Every queue between them is short.
+//! Four kinds of threads work in step: one *scans* the tree, one *walks* what is scanned next to
+//! the parent snapshot, some *read* what changed (cut into chunks, named), and one *collects* in
+//! the order of the scan: new chunks go to the session, lists and listings are built. Every queue
+//! between them is short.
 
+mod batch;
 mod beside;
 mod collect;
+mod large;
 mod links;
 mod parent;
 mod paths;
 mod read;
+mod scan;
 mod stream;
 mod walk;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::OpsError;
 use super::lines::{self, Alarm};
@@ -24,7 +28,7 @@ use crate::id::SnapshotId;
 use crate::limits;
 use crate::progress::{Counter, Problem, Progress};
 use crate::repo::{RepoError, Repository, Session, SnapshotRecord};
-use crate::source::Excludes;
+use crate::source::{Excludes, SourceError};
 use crate::world::Time;
 
 pub use collect::DrySink;
@@ -136,6 +140,26 @@ impl Problems {
         if self.first.len() < PROBLEMS_KEPT && fits(problem.what.len()) && fits(problem.why.len()) {
             self.first.push(SnapshotProblem { path: problem.what, why: problem.why });
         }
+    }
+}
+
+/// What the threads of a backup share.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    options: &'a BackupOptions,
+    problems: &'a Mutex<Problems>,
+    progress: &'a dyn Progress,
+}
+
+impl Run<'_> {
+    fn problem(&self, problem: Problem) {
+        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        problems.add(self.progress, problem);
+    }
+
+    fn source_problem(&self, parent: &[u8], error: SourceError) {
+        let error = error.below(parent);
+        self.problem(Problem::at(error.path(), &error));
     }
 }
 

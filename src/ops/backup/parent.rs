@@ -1,6 +1,5 @@
 //! What the parent snapshot has, as far as it can be read and relied on.
 
-use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -89,7 +88,9 @@ impl Trust {
 /// A directory of the parent snapshot, its entries in byte order of names.
 #[derive(Default)]
 pub(super) struct Before {
-    entries: Option<Peekable<Entries>>,
+    entries: Option<Entries>,
+    /// The entry that comes next, if it was looked at.
+    next: Option<Box<Entry>>,
     /// Some of it cannot be read: what it would have spared is read.
     pub lost: bool,
 }
@@ -97,40 +98,45 @@ pub(super) struct Before {
 impl Before {
     /// The directory with this listing, if the parent has it.
     pub fn new(trees: &TreeReader, listing: Option<&Refs>) -> Self {
-        Self { entries: listing.map(|listing| trees.entries(listing).peekable()), lost: false }
+        let entries = listing.map(|listing| trees.entries(listing));
+        Self { entries, next: None, lost: false }
     }
 
     /// The entry of a name, and whether entries before it are gone now. Names come in order.
     pub fn take(&mut self, name: &[u8], trust: &Trust) -> (Option<Box<Entry>>, bool) {
         let mut gone = false;
-        let Some(entries) = self.entries.as_mut() else { return (None, gone) };
+        let Some(entries) = &mut self.entries else { return (None, gone) };
         loop {
-            match entries.peek() {
-                Some(Ok(entry)) if entry.name == name => {
-                    return (entries.next().and_then(Result::ok).map(Box::new), gone);
-                }
-                Some(Ok(entry)) if entry.name.as_slice() > name => return (None, gone),
-                None => return (None, gone),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => {
-                    self.lost = true;
-                    trust.distrust(error);
+            let next = match self.next.take() {
+                Some(next) => next,
+                None => match entries.next() {
+                    Some(Ok(entry)) => Box::new(entry),
+                    Some(Err(error)) => {
+                        self.lost = true;
+                        trust.distrust(&error);
+                        gone = true;
+                        continue;
+                    }
+                    None => return (None, gone),
+                },
+            };
+            match next.name.as_slice().cmp(name) {
+                std::cmp::Ordering::Less => gone = true,
+                std::cmp::Ordering::Equal => return (Some(next), gone),
+                std::cmp::Ordering::Greater => {
+                    self.next = Some(next);
+                    return (None, gone);
                 }
             }
-            gone = true;
-            entries.next();
         }
     }
 
-    /// Whether there are no more entries.
+    /// Whether there are no more entries, asked once.
     pub fn is_at_end(&mut self, trust: &Trust) -> bool {
-        match self.entries.as_mut().and_then(|entries| entries.peek()) {
-            None => true,
-            Some(Ok(_)) => false,
-            Some(Err(error)) => {
-                trust.distrust(error);
-                false
-            }
+        let next = self.entries.as_mut().filter(|_| self.next.is_none()).map(Iterator::next);
+        if let Some(Some(Err(error))) = &next {
+            trust.distrust(error);
         }
+        self.next.is_none() && matches!(next, None | Some(None))
     }
 }

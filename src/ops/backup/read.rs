@@ -1,5 +1,5 @@
 //! Reading: files become chunks with their ids. Small files come many at a time in one buffer,
-//! large ones as a stream of blocks.
+//! large ones as a stream of blocks (`large.rs`).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::crypto::KeyRing;
 use crate::format::tree::{Entry, Metadata};
 use crate::id::{ChunkId, FrameId};
 use crate::progress::{Counter, Progress};
-use crate::source::{Directory, Extent, OpenFile, SourceError, Stat};
+use crate::source::{Directory, SourceError, Stat};
 use crate::tree::TreeReader;
 
 /// A file that changes while it is read is read again so often.
@@ -128,7 +128,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A buffer of at least `len` bytes, with anything in it.
-    fn buffer(&self, len: usize) -> Vec<u8> {
+    pub fn buffer(&self, len: usize) -> Vec<u8> {
         let used = self.used.1.try_recv().ok().filter(|buffer| buffer.len() >= len);
         used.unwrap_or_else(|| vec![0; len.max(BUFFER_LEN)])
     }
@@ -220,88 +220,6 @@ impl<'a> Reader<'a> {
             at = end;
         });
     }
-
-    /// Streams a large file. `None`: nobody listens any more.
-    fn large(&self, mut file: ToRead, blocks: &Sender<Block>) -> Option<()> {
-        let mut bytes_read = 0;
-        let mut first = true;
-        let mut read = |file: &mut ToRead, last: bool| {
-            if !std::mem::take(&mut first) && blocks.send(Block::Again).is_err() {
-                return Ok(Some((Vec::new(), false)));
-            }
-            let open = file.directory.open_file(&file.name, &file.stat)?;
-            adopt(file, open.stat());
-            let mut beside = self.beside(file.before.as_deref());
-            for extent in open.extents() {
-                let extent = extent?;
-                if extent.hole {
-                    let hole = Piece::Hole { len: extent.len };
-                    let _ = blocks.send(Block::Pieces(Vec::new(), vec![hole]));
-                    continue;
-                }
-                let count = self.stream(&open, &extent, &mut beside, blocks)?;
-                let Some(count) = count else { break };
-                bytes_read += count;
-                if count < extent.len {
-                    break;
-                }
-            }
-            let settled = open.unchanged(open.stat())?;
-            Ok(match settled || last {
-                true => Some((Vec::new(), !settled)),
-                false => None,
-            })
-        };
-        let (content, unstable) = match repeat(&mut file, &mut read) {
-            Ok((pieces, unstable)) => (Ok(pieces), unstable),
-            Err(error) => (Err(error.below(&file.parent_path)), false),
-        };
-        let end = ReadFile { file, content, unstable, bytes_read };
-        blocks.send(Block::End(Box::new(end))).ok()
-    }
-
-    /// Streams one extent; says how many bytes there were, or nothing when nobody listens.
-    fn stream(
-        &self,
-        open: &OpenFile,
-        &Extent { offset, len, .. }: &Extent,
-        beside: &mut Option<Beside>,
-        blocks: &Sender<Block>,
-    ) -> Result<Option<u64>, SourceError> {
-        let mut done = 0;
-        let mut held = 0;
-        let mut buffer = self.buffer(0);
-        loop {
-            let want = usize::try_from(len - done).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
-            let count = open.read_at(offset + done, &mut buffer[held..held + want])?;
-            let filled = held + count;
-            done += count as u64;
-            self.progress.add(Counter::Bytes, count as u64);
-            let ended = done == len || count < want;
-            let mut pieces = Vec::new();
-            let mut at = 0;
-            let cut = self.chunker.cut(&buffer[..filled], ended, |chunk| {
-                let (id, end) = (self.keys.data_id(chunk), at + chunk.len());
-                let start = offset + done + at as u64 - filled as u64;
-                let base = beside.as_mut().and_then(|b| b.base(&id, start, chunk.len()));
-                pieces.push(Piece::Chunk { id, at: at..end, base });
-                at = end;
-            });
-            // What is left over comes again before the next block.
-            held = filled - cut;
-            let mut next = if ended { Vec::new() } else { self.buffer(held + BLOCK_LEN) };
-            if held > 0 {
-                next[..held].copy_from_slice(&buffer[cut..filled]);
-            }
-            let block = Block::Pieces(std::mem::replace(&mut buffer, next), pieces);
-            if blocks.send(block).is_err() || self.progress.cancelled() {
-                return Ok(None);
-            }
-            if ended {
-                return Ok(Some(done));
-            }
-        }
-    }
 }
 
 /// How much room the files of a batch need, unless they grow.
@@ -314,7 +232,7 @@ fn expected_len(items: &[Item]) -> usize {
 }
 
 /// The entry shall say what was read, not what was seen before.
-fn adopt(file: &mut ToRead, stat: &Stat) {
+pub(super) fn adopt(file: &mut ToRead, stat: &Stat) {
     file.stat = *stat;
     let metadata = &mut file.metadata;
     metadata.mode = stat.mode;
@@ -325,10 +243,10 @@ fn adopt(file: &mut ToRead, stat: &Stat) {
     metadata.device = if stat.links > 1 { stat.device } else { 0 };
 }
 
-type Reading = Result<Option<(Vec<Piece>, bool)>, SourceError>;
+pub(super) type Reading = Result<Option<(Vec<Piece>, bool)>, SourceError>;
 
 /// Reads until the file held still, a few times at most.
-fn repeat(
+pub(super) fn repeat(
     file: &mut ToRead,
     read: &mut dyn FnMut(&mut ToRead, bool) -> Reading,
 ) -> Result<(Vec<Piece>, bool), SourceError> {

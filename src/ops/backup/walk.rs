@@ -1,45 +1,38 @@
-//! Walking a living tree in byte order of names, next to the parent snapshot's.
+//! Walking what is scanned of a living tree next to the parent snapshot.
 //!
 //! A directory in which nothing changed is taken from the parent as a whole: as long as every
 //! entry is the parent's, nothing is sent on; with the first difference everything so far is.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::Receiver;
 
-use super::collect::{self, Item, Work};
+use super::Run;
+use super::batch::Batches;
+use super::collect::Item;
 use super::links::{Links, Name};
 use super::parent::{Before, Trust};
-use super::paths::Node;
-use super::read::{Job, LARGE_LEN, ToRead};
-use super::{BackupOptions, Problems};
+use super::read::ToRead;
+use super::scan::{Entered, Step};
 use crate::format::snapshot::Statistics;
 use crate::format::tree::{Entry, EntryKind, Metadata, Refs};
 use crate::ops::OpsError;
-use crate::progress::{Counter, Problem, Progress};
-use crate::repo::{Repository, SnapshotRecord};
-use crate::source::{
-    CACHE_TAG, Chain, Directory, Kind, Names, Owners, SourceError, Start, Stat, Verdict,
-    pseudo_file_system,
-};
+use crate::progress::Counter;
+use crate::source::{Directory, Kind, Names, Owners, SourceError, Stat};
 use crate::tree::TreeReader;
 use crate::world::Time;
 
-/// A batch is handed on with so many items, or so many bytes to be read.
-const BATCH_ITEMS: usize = 256;
-const BATCH_BYTES: u64 = 512 << 10;
-/// So many unchanged entries of a directory are held back before they are sent on.
-const HELD_MAX: usize = 4096;
+/// So many unchanged entries are held back before they are sent on.
+const HELD_MAX: usize = 16_384;
 
 /// A directory that the walk is in.
 struct Level {
+    /// Its name; empty for the root.
     name: Vec<u8>,
+    /// Length of the path above it.
+    above_len: usize,
     metadata: Metadata,
-    /// Its path, for files that are read later.
-    path: Arc<[u8]>,
-    names: Names,
-    next: usize,
-    only_tag: bool,
+    names: Arc<Names>,
     /// Its entry in the parent snapshot, and the entries below that one.
     before: Option<Box<Entry>>,
     entries: Before,
@@ -50,261 +43,157 @@ struct Level {
 }
 
 pub(super) struct Walk<'a> {
-    options: &'a BackupOptions,
-    parent: Option<SnapshotRecord>,
+    run: Run<'a>,
     trust: &'a Trust,
     trees: TreeReader,
+    /// The root's listing in the parent snapshot.
+    root: Option<Refs>,
     owners: Owners,
     links: Links,
     now: Time,
     statistics: Statistics,
-    problems: &'a Mutex<Problems>,
-    progress: &'a dyn Progress,
     levels: Vec<Level>,
-    items: Vec<Item>,
-    bytes: u64,
-    to_read: bool,
-    jobs: Sender<Job>,
-    work: Sender<Work>,
-}
-
-/// The collecting thread has stopped; it knows why.
-fn stopped<T>(_: T) -> OpsError {
-    OpsError::Cancelled
+    /// How many entries they hold back, all together.
+    held: usize,
+    path: Vec<u8>,
+    /// The same for files that are read later: made for the first of a directory.
+    shared_path: Option<Arc<[u8]>>,
+    /// The directory where the walk is.
+    directory: Option<Arc<Directory>>,
+    out: Batches,
 }
 
 impl<'a> Walk<'a> {
-    #[expect(clippy::too_many_arguments, reason = "called once; a struct would say it all twice")]
     pub fn new(
-        repository: &'a Repository,
-        trees: TreeReader,
-        options: &'a BackupOptions,
-        parent: Option<SnapshotRecord>,
+        run: Run<'a>,
         trust: &'a Trust,
-        problems: &'a Mutex<Problems>,
-        progress: &'a dyn Progress,
-        jobs: Sender<Job>,
-        work: Sender<Work>,
+        trees: TreeReader,
+        root: Option<Refs>,
+        now: Time,
+        out: Batches,
     ) -> Self {
         Self {
-            options,
-            parent,
+            run,
             trust,
             trees,
+            root,
             owners: Owners::new(),
             links: Links::default(),
-            now: repository.world().now(),
+            now,
             statistics: Statistics::default(),
-            problems,
-            progress,
             levels: Vec::new(),
-            items: Vec::new(),
-            bytes: 0,
-            to_read: false,
-            jobs,
-            work,
+            held: 0,
+            path: Vec::new(),
+            shared_path: None,
+            directory: None,
+            out,
         }
     }
 
-    /// Walks everything that was asked for.
-    pub fn run(mut self, root: Node) -> Result<Statistics, OpsError> {
-        let before = self.parent.take().map(|parent| parent.snapshot.root);
-        match root.start {
-            Some(start) => self.top(start, before)?,
-            None => self.node(root, b"", before)?,
-        }
-        self.flush()?;
-        Ok(self.statistics)
-    }
-
-    fn problem(&self, problem: Problem) {
-        let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        problems.add(self.progress, problem);
-    }
-
-    fn source_problem(&self, parent: &[u8], error: SourceError) {
-        let error = error.below(parent);
-        self.problem(Problem::at(error.path(), &error));
-    }
-
-    fn before(&self, listing: Option<&Refs>) -> Before {
-        Before::new(&self.trees, listing)
-    }
-
-    /// Directories between the root and what was asked for.
-    fn node(&mut self, node: Node, path: &[u8], listing: Option<Refs>) -> Result<(), OpsError> {
-        let mut entries = self.before(listing.as_ref());
-        for (name, child) in node.children {
-            let (before, _) = entries.take(&name, self.trust);
-            if let Some(start) = child.start {
-                self.start(start, before)?;
-                continue;
+    /// Walks until the root is left.
+    pub fn run(mut self, steps: Receiver<Vec<Step>>) -> Result<Statistics, OpsError> {
+        for step in steps.into_iter().flatten() {
+            match step {
+                Step::Enter(entered) => self.enter(*entered)?,
+                Step::In(directory) => self.directory = Some(directory),
+                Step::Entry { number, stat } => self.entry(number, stat)?,
+                Step::Leave => self.leave()?,
             }
-            let path = [path, b"/", &name].concat();
-            let below = before.and_then(|entry| match entry.kind {
-                EntryKind::Directory { listing } => Some(listing),
-                _ => None,
-            });
-            self.send(Item::Enter)?;
-            self.node(child, &path, below)?;
-            let metadata = self.way(&path);
-            self.statistics.directories += 1;
-            self.send(Item::Leave(name, Box::new(metadata)))?;
         }
-        Ok(())
-    }
-
-    /// Metadata of a directory on the way, which may be reached through a link.
-    fn way(&self, path: &[u8]) -> Metadata {
-        use std::os::unix::ffi::OsStrExt;
-        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
-        let metadata = Directory::open_path(path).and_then(|directory| {
-            let stat = *directory.own_stat();
-            directory.metadata(b".", &stat, &self.owners)
-        });
-        // It was opened a moment ago; if it is gone now, what is below it will say so.
-        metadata.map_or_else(|_| Metadata { mode: 0o755, ..Metadata::default() }, |(m, _)| m)
-    }
-
-    /// The root directory itself: its entries are the snapshot's topmost.
-    fn top(&mut self, start: Start, listing: Option<Refs>) -> Result<(), OpsError> {
-        let stat = *start.parent.own_stat();
-        let names = match start.parent.names() {
-            Ok(names) => names,
-            Err(error) => {
-                self.source_problem(b"/", error);
-                return Ok(());
-            }
-        };
-        let mut chain = Chain::new(start.parent, b"/".to_vec());
-        let mut entries = self.before(listing.as_ref());
-        for name in names.iter() {
-            let (before, _) = entries.take(name.bytes, self.trust);
-            self.entry(&mut chain, name.bytes, before, stat.device)?;
-            self.descend(&mut chain, stat.device)?;
+        self.out.flush()?;
+        // A scan that was stopped leaves the root never, and what there is of the tree is no tree.
+        match self.levels.is_empty() {
+            true => Ok(self.statistics),
+            false => Err(OpsError::Cancelled),
         }
-        Ok(())
     }
 
-    /// Something that was asked for.
-    fn start(&mut self, start: Start, before: Option<Box<Entry>>) -> Result<(), OpsError> {
-        let parent_path = match start.path.iter().rposition(|byte| *byte == b'/') {
-            Some(0) | None => b"/".to_vec(),
-            Some(at) => start.path[..at].to_vec(),
-        };
-        let device = start.parent.stat(&start.name).map_or(0, |stat| stat.device);
-        let mut chain = Chain::new(start.parent, parent_path);
-        self.entry(&mut chain, &start.name, before, device)?;
-        self.descend(&mut chain, device)
+    fn level(&mut self) -> &mut Level {
+        self.levels.last_mut().expect("the first step enters the root, and leaving it is the last")
     }
 
-    /// Walks until the directory that was entered last, if any, is done.
-    fn descend(&mut self, chain: &mut Chain, device: u64) -> Result<(), OpsError> {
-        while let Some(level) = self.levels.last_mut() {
-            let Some(name) = level.names.get(level.next).map(|name| name.bytes.to_vec()) else {
-                self.leave(chain)?;
-                continue;
-            };
-            level.next += 1;
-            if level.only_tag && name != CACHE_TAG {
-                continue;
-            }
-            let (before, gone) = level.entries.take(&name, self.trust);
-            if gone {
-                self.differs()?;
-            }
-            self.entry(chain, &name, before, device)?;
+    /// What the parent has of a name in the directory where the walk is.
+    fn before(&mut self, number: usize) -> Result<Option<Box<Entry>>, OpsError> {
+        let trust = self.trust;
+        let level = self.level();
+        let (before, gone) = level.entries.take(level.names.bytes(number), trust);
+        if gone {
+            self.differs()?;
         }
-        Ok(())
+        Ok(before)
     }
 
-    /// Deals with one name of the directory where the chain is.
-    fn entry(
-        &mut self,
-        chain: &mut Chain,
-        name: &[u8],
-        before: Option<Box<Entry>>,
-        device: u64,
-    ) -> Result<(), OpsError> {
-        if self.progress.cancelled() {
-            return Err(OpsError::Cancelled);
-        }
-        let found = chain.directory().and_then(|d| d.stat(name).map(|stat| (d, stat)));
-        let (directory, stat) = match found {
-            Ok(found) => found,
-            Err(error) => {
-                self.source_problem(chain.path(), error);
-                return self.differs();
-            }
-        };
-        let empty = match self.options.excludes.verdict(chain.path(), name, &stat, device) {
-            // What the parent has and this snapshot shall not have is a difference.
-            Verdict::Skip(_) if before.is_some() => return self.differs(),
-            Verdict::Skip(_) => return Ok(()),
-            Verdict::TakeEmpty(_) => true,
-            Verdict::Take => false,
-        };
-        self.progress.add(Counter::Entries, 1);
-        if stat.is_directory() {
-            return self.enter(chain, &directory, name, &stat, before, empty);
-        }
-        self.leaf(chain, directory, name, stat, before)
+    /// The directory where the walk is. Its handle is counted by two threads, so that it is asked
+    /// for only where something changed.
+    fn directory(&self) -> Arc<Directory> {
+        self.directory.clone().expect("entries come after their directory")
     }
 
-    /// A file, or anything else that is no directory.
-    fn leaf(
-        &mut self,
-        chain: &Chain,
-        directory: Arc<Directory>,
-        name: &[u8],
-        stat: Stat,
-        before: Option<Box<Entry>>,
-    ) -> Result<(), OpsError> {
-        let is_file = stat.kind == Kind::File;
-        let known = before.is_some();
+    /// An entry below which there is nothing to walk.
+    fn entry(&mut self, number: usize, stat: Stat) -> Result<(), OpsError> {
+        let before = self.before(number)?;
         let unchanged = before.as_ref().and_then(|entry| self.unchanged(&stat, entry));
         let same_content = unchanged.is_some_and(|content| self.trust.has(&self.trees, content));
         let read_again = unchanged.is_some() && !same_content;
-        let lost = !known && self.levels.last().is_some_and(|level| level.entries.lost);
         let same_inode = before.as_ref().is_some_and(|entry| same_inode(&stat, entry));
-        let is_taken = same_content || (!is_file && same_inode);
-        if is_taken && let Some(entry) = before {
-            if is_file {
-                self.statistics.files += 1;
-                self.statistics.files_unchanged += 1;
-                self.statistics.bytes += entry.size();
-                self.progress.add(Counter::Bytes, entry.size());
-            } else {
-                self.statistics.others += 1;
+        let special = !matches!(stat.kind, Kind::File | Kind::Directory);
+        match before {
+            Some(entry) if same_content || (special && same_inode) => {
+                self.taken(entry, &stat, same_inode)
             }
-            if same_inode {
-                return self.same(Item::Entry(entry));
-            }
-            let metadata = self.metadata(&directory, chain.path(), name, &stat);
-            let Some(metadata) = metadata else { return self.differs() };
-            return self.send(Item::Entry(Box::new(Entry { metadata, ..*entry })));
+            before => self.changed(number, stat, before, read_again),
         }
-        let Some(metadata) = self.metadata(&directory, chain.path(), name, &stat) else {
+    }
+
+    /// Takes an entry from the parent.
+    fn taken(&mut self, entry: Box<Entry>, stat: &Stat, same_inode: bool) -> Result<(), OpsError> {
+        if stat.kind == Kind::File {
+            self.statistics.files += 1;
+            self.statistics.files_unchanged += 1;
+            self.statistics.bytes += entry.size();
+            self.run.progress.add(Counter::Bytes, entry.size());
+        } else {
+            self.statistics.others += 1;
+        }
+        if same_inode {
+            return self.same(Item::Entry(entry));
+        }
+        let metadata = self.metadata(&self.directory(), &entry.name, stat);
+        let Some(metadata) = metadata else { return self.differs() };
+        self.send(Item::Entry(Box::new(Entry { metadata, ..*entry })))
+    }
+
+    /// An entry that is not as the parent has it.
+    fn changed(
+        &mut self,
+        number: usize,
+        stat: Stat,
+        before: Option<Box<Entry>>,
+        read_again: bool,
+    ) -> Result<(), OpsError> {
+        let name = self.level().names.bytes(number).to_vec();
+        let directory = self.directory();
+        let Some(metadata) = self.metadata(&directory, &name, &stat) else {
             return self.differs();
         };
-        if is_file {
-            if read_again || lost {
-                self.trust.reads_again(lost);
-            }
-            self.progress.at(&chain.path_of(name));
-            let parent_path = match self.levels.last() {
-                Some(level) => level.path.clone(),
-                None => Arc::from(chain.path()),
-            };
-            let (name, shared) = (name.to_vec(), None);
-            let file = ToRead { directory, name, parent_path, stat, metadata, before, shared };
-            return self.read(file);
-        }
         let kind = match stat.kind {
-            Kind::Symlink => match directory.read_link(name) {
+            Kind::File => {
+                let lost = before.is_none() && self.level().entries.lost;
+                if read_again || lost {
+                    self.trust.reads_again(lost);
+                }
+                let path = self.shared_path.get_or_insert_with(|| Arc::from(&self.path[..]));
+                let parent_path = Arc::clone(path);
+                self.run.progress.at(&[&parent_path, &b"/"[..], &name].concat());
+                let shared = None;
+                let file = ToRead { directory, name, parent_path, stat, metadata, before, shared };
+                return self.read(file);
+            }
+            Kind::Directory => EntryKind::Directory { listing: Refs::default() },
+            Kind::Symlink => match directory.read_link(&name) {
                 Ok(target) => EntryKind::Symlink { target },
                 Err(error) => {
-                    self.source_problem(chain.path(), error);
+                    self.run.source_problem(&self.path, error);
                     return self.differs();
                 }
             },
@@ -312,16 +201,18 @@ impl<'a> Walk<'a> {
             Kind::Socket => EntryKind::Socket,
             Kind::CharDevice => EntryKind::CharDevice { major: stat.major, minor: stat.minor },
             Kind::BlockDevice => EntryKind::BlockDevice { major: stat.major, minor: stat.minor },
-            Kind::File | Kind::Directory => unreachable!("dealt with before"),
         };
-        self.statistics.others += 1;
-        self.send(Item::Entry(Box::new(Entry { name: name.to_vec(), kind, metadata })))
+        match stat.kind {
+            Kind::Directory => self.statistics.directories += 1,
+            _ => self.statistics.others += 1,
+        }
+        self.send(Item::Entry(Box::new(Entry { name, kind, metadata })))
     }
 
     /// The content that the parent snapshot has of a file, if the file did not change since.
     fn unchanged<'e>(&self, stat: &Stat, before: &'e Entry) -> Option<&'e Refs> {
         let EntryKind::File { content, unstable: false } = &before.kind else { return None };
-        let detection = self.options.detection;
+        let detection = self.run.options.detection;
         let same = stat.kind == Kind::File
             && stat.size == content.len()
             && stat.mtime == before.metadata.mtime
@@ -330,123 +221,108 @@ impl<'a> Walk<'a> {
         same.then_some(content)
     }
 
-    fn metadata(
-        &self,
-        directory: &Directory,
-        parent_path: &[u8],
-        name: &[u8],
-        stat: &Stat,
-    ) -> Option<Metadata> {
+    fn metadata(&self, directory: &Directory, name: &[u8], stat: &Stat) -> Option<Metadata> {
         match directory.metadata(name, stat, &self.owners) {
-            Ok((mut metadata, problems)) => {
-                for problem in problems {
-                    self.source_problem(parent_path, problem);
-                }
-                if !stat.is_settled(self.now) && stat.kind != Kind::File {
-                    metadata.ctime = Time::default();
-                }
-                Some(metadata)
-            }
+            Ok((metadata, problems)) => Some(self.told(metadata, problems, stat)),
             Err(error) => {
-                self.source_problem(parent_path, error);
+                self.run.source_problem(&self.path, error);
                 None
             }
         }
     }
 
-    /// Goes into a directory; one that cannot be opened is kept empty, and said so.
-    fn enter(
-        &mut self,
-        chain: &mut Chain,
-        parent: &Directory,
-        name: &[u8],
-        stat: &Stat,
-        before: Option<Box<Entry>>,
-        empty: bool,
-    ) -> Result<(), OpsError> {
-        let Some(metadata) = self.metadata(parent, chain.path(), name, stat) else {
-            return self.differs();
-        };
-        self.statistics.directories += 1;
-        let bare = Entry {
-            name: name.to_vec(),
-            kind: EntryKind::Directory { listing: Refs::default() },
-            metadata,
-        };
-        if empty {
-            return self.send(Item::Entry(Box::new(bare)));
+    /// Metadata as it is stored. Without its ctime nothing will be taken for the same inode: not
+    /// what may change once more under the same time, nor what could not be read in full.
+    fn told(&self, mut metadata: Metadata, problems: Vec<SourceError>, stat: &Stat) -> Metadata {
+        let whole = problems.is_empty();
+        problems.into_iter().for_each(|problem| self.run.source_problem(&self.path, problem));
+        if !(whole && stat.is_settled(self.now)) {
+            metadata.ctime = Time::default();
         }
-        let crossing = parent.own_stat().device != stat.device;
-        let directory = match chain.enter(name, stat) {
-            Ok(directory) => directory,
-            Err(error) => {
-                self.source_problem(chain.path(), error);
-                return self.send(Item::Entry(Box::new(bare)));
-            }
-        };
-        if crossing && let Ok(Some(kind)) = pseudo_file_system(&directory) {
-            let path = crate::text::escape(chain.path());
-            self.progress.note(&format!("{path}: left out what is in it, a {kind} file system"));
-            chain.leave();
-            return self.send(Item::Entry(Box::new(bare)));
-        }
-        let names = directory.names().unwrap_or_else(|error| {
-            self.source_problem(chain.path(), error);
-            Names::default()
-        });
-        if names.unusable() > 0 {
-            let why = format!("{} names in it cannot be stored", names.unusable());
-            self.problem(Problem::at(chain.path(), why));
-        }
-        let listing = before.as_ref().and_then(|entry| match &entry.kind {
-            EntryKind::Directory { listing } => Some(listing),
-            _ => None,
-        });
-        let mut entries = self.before(listing);
-        // Below what cannot be read nothing is known either.
-        entries.lost =
-            before.is_none() && self.levels.last().is_some_and(|above| above.entries.lost);
-        self.levels.push(Level {
-            name: bare.name,
-            metadata: bare.metadata,
-            path: Arc::from(chain.path()),
-            only_tag: self.options.excludes.keeps_only_tag(&directory, &names),
+        metadata
+    }
+
+    fn enter(&mut self, entered: Entered) -> Result<(), OpsError> {
+        let Entered { number, directory, names } = entered;
+        let above_len = self.path.len();
+        let mut level = Level {
+            name: Vec::new(),
+            above_len,
+            metadata: Metadata::default(),
             names,
-            next: 0,
-            before: before.filter(|entry| entry.is_directory()),
-            entries,
+            before: None,
+            entries: Before::default(),
             held: Vec::new(),
-            entered: false,
-        });
+            entered: self.levels.is_empty(),
+        };
+        if self.levels.is_empty() {
+            level.entries = Before::new(&self.trees, self.root.take().as_ref());
+        } else {
+            let before = self.before(number)?;
+            let name = self.level().names.bytes(number).to_vec();
+            self.path.push(b'/');
+            self.path.extend_from_slice(&name);
+            level.name = name;
+            level.metadata = self.metadata_of(directory.as_deref(), before.as_deref());
+            let listing = before.as_ref().and_then(|entry| match &entry.kind {
+                EntryKind::Directory { listing } => Some(listing),
+                _ => None,
+            });
+            level.entries = Before::new(&self.trees, listing);
+            // Below what cannot be read nothing is known either.
+            level.entries.lost = before.is_none() && self.level().entries.lost;
+            level.before = before.filter(|entry| entry.is_directory());
+            self.statistics.directories += 1;
+        }
+        self.shared_path = None;
+        self.directory = directory;
+        self.levels.push(level);
         Ok(())
     }
 
+    /// The metadata of a directory that is entered.
+    fn metadata_of(&self, directory: Option<&Directory>, before: Option<&Entry>) -> Metadata {
+        let Some(directory) = directory else {
+            return Metadata { mode: 0o755, ..Metadata::default() };
+        };
+        let stat = directory.own_stat();
+        match before {
+            Some(entry) if same_inode(stat, entry) => entry.metadata.clone(),
+            _ => {
+                let (metadata, problems) = directory.own_metadata(&self.owners);
+                self.told(metadata, problems, stat)
+            }
+        }
+    }
+
     /// The directory that was entered last is done.
-    fn leave(&mut self, chain: &mut Chain) -> Result<(), OpsError> {
-        chain.leave();
-        let Some(mut level) = self.levels.pop() else { return Ok(()) };
+    fn leave(&mut self) -> Result<(), OpsError> {
+        let trust = self.trust;
         // Entries of the parent that are gone now are a difference too.
-        let none_gone = level.entries.is_at_end(self.trust);
+        let none_gone = self.level().entries.is_at_end(trust);
+        let Some(mut level) = self.levels.pop() else { return Ok(()) };
+        self.held -= level.held.len();
+        self.path.truncate(level.above_len);
+        (self.shared_path, self.directory) = (None, None);
+        if self.levels.is_empty() {
+            return Ok(());
+        }
         if !level.entered
             && none_gone
-            && let Some(before) = level.before.take()
+            && let Some(before) = level.before.take_if(|before| self.listing_is_present(before))
         {
-            if before.metadata == level.metadata && self.listing_is_present(&before) {
+            if before.metadata == level.metadata {
                 return self.same(Item::Entry(before));
             }
-            if self.listing_is_present(&before) {
-                let metadata = level.metadata;
-                return self.send(Item::Entry(Box::new(Entry { metadata, ..*before })));
-            }
+            let metadata = level.metadata;
+            return self.send(Item::Entry(Box::new(Entry { metadata, ..*before })));
         }
         self.differs()?;
         if !level.entered {
-            self.batch(Item::Enter)?;
-            for item in level.held {
-                self.batch(item)?;
-            }
+            self.out.push(Item::Enter)?;
+            level.held.into_iter().try_for_each(|item| self.out.push(item))?;
         }
-        self.batch(Item::Leave(level.name, Box::new(level.metadata)))
+        self.out.push(Item::Leave(level.name, Box::new(level.metadata)))
     }
 
     fn listing_is_present(&self, directory: &Entry) -> bool {
@@ -458,15 +334,15 @@ impl<'a> Walk<'a> {
 
     /// An entry that is the parent's: held back while its directory may be the parent's too.
     fn same(&mut self, item: Item) -> Result<(), OpsError> {
-        match self.levels.last_mut() {
-            Some(level) if !level.entered && level.before.is_some() => {
-                level.held.push(item);
-                match level.held.len() < HELD_MAX {
-                    true => Ok(()),
-                    false => self.differs(),
-                }
-            }
-            _ => self.send(item),
+        let level = self.level();
+        if level.entered || level.before.is_none() {
+            return self.send(item);
+        }
+        level.held.push(item);
+        self.held += 1;
+        match self.held < HELD_MAX {
+            true => Ok(()),
+            false => self.differs(),
         }
     }
 
@@ -474,21 +350,18 @@ impl<'a> Walk<'a> {
     /// with what was held back.
     fn differs(&mut self) -> Result<(), OpsError> {
         let first = self.levels.iter().rposition(|level| level.entered).map_or(0, |at| at + 1);
-        for number in first..self.levels.len() {
-            let Some(level) = self.levels.get_mut(number) else { break };
+        for level in self.levels.iter_mut().skip(first) {
             level.entered = true;
-            let held = std::mem::take(&mut level.held);
-            self.batch(Item::Enter)?;
-            for item in held {
-                self.batch(item)?;
-            }
+            self.out.push(Item::Enter)?;
+            std::mem::take(&mut level.held).into_iter().try_for_each(|item| self.out.push(item))?;
         }
+        self.held = 0;
         Ok(())
     }
 
     fn send(&mut self, item: Item) -> Result<(), OpsError> {
         self.differs()?;
-        self.batch(item)
+        self.out.push(item)
     }
 
     fn read(&mut self, mut file: ToRead) -> Result<(), OpsError> {
@@ -498,37 +371,10 @@ impl<'a> Walk<'a> {
             Name::First(shared) => file.shared = Some(shared),
             Name::Another(shared) => {
                 file.shared = Some(shared);
-                return self.batch(Item::Late(Box::new(file)));
+                return self.out.late(file);
             }
         }
-        if file.stat.size >= LARGE_LEN {
-            self.flush()?;
-            let (job, work) = collect::large(file);
-            self.jobs.send(job).map_err(stopped)?;
-            return self.work.send(work).map_err(stopped);
-        }
-        self.bytes += file.stat.size;
-        self.to_read = true;
-        self.batch(Item::Read(Box::new(file)))
-    }
-
-    fn batch(&mut self, item: Item) -> Result<(), OpsError> {
-        self.items.push(item);
-        match self.items.len() >= BATCH_ITEMS || self.bytes >= BATCH_BYTES {
-            true => self.flush(),
-            false => Ok(()),
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), OpsError> {
-        let items = std::mem::take(&mut self.items);
-        self.bytes = 0;
-        if !std::mem::take(&mut self.to_read) {
-            return self.work.send(Work::Items(items)).map_err(stopped);
-        }
-        let (job, work) = collect::batch(items);
-        self.jobs.send(job).map_err(stopped)?;
-        self.work.send(work).map_err(stopped)
+        self.out.read(file)
     }
 }
 
@@ -546,8 +392,11 @@ fn same_inode(stat: &Stat, before: &Entry) -> bool {
     let m = &before.metadata;
     kind == stat.kind
         && m.ctime == stat.ctime
+        // Some were stored without.
+        && m.ctime != Time::default()
         && m.mtime == stat.mtime
         && m.inode == stat.inode
-        && m.links == stat.links
-        && (stat.links == 1 || m.device == stat.device)
+        // The links of a directory count what is below it.
+        && (kind == Kind::Directory || m.links == stat.links)
+        && (m.links == 1 || m.device == stat.device)
 }
