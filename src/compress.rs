@@ -6,6 +6,25 @@ use std::cell::RefCell;
 
 use zstd_safe::{CCtx, CParameter, DCtx};
 
+/// The level that looks at the data before it chooses its way.
+pub const DEFAULT_LEVEL: i32 = 3;
+
+/// For what compresses well: what more work would save is little beside what is saved already.
+const FAST: Way = Way { level: 2, tables: [0; 2] };
+/// For the rest: text without long matches gains by a large table of short ones.
+const THOROUGH: Way = Way { level: 3, tables: [16, 17] };
+
+/// A first try takes so many pieces, spread over the plaintext: no stretch of a sixteenth of it
+/// is passed over.
+const PIECES: usize = 16;
+/// Their length, bytes.
+const PIECE_LEN: usize = 2 << 10;
+const SAMPLE_LEN: usize = PIECES * PIECE_LEN;
+/// Of shorter plaintexts no sample is taken, bytes.
+const SAMPLED_MIN: usize = 8 * SAMPLE_LEN;
+/// Where less than one part in so many of the sample is saved, nothing is.
+const SAVED_SHARE: usize = 64;
+
 /// Data that zstd refuses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("zstd: {0}")]
@@ -21,19 +40,71 @@ pub fn bound(len: usize) -> usize {
     zstd_safe::compress_bound(len)
 }
 
-/// Compresses into `out`, which has room for `bound(plain.len())`; returns the length.
-pub fn compress(plain: &[u8], level: i32, out: &mut [u8]) -> Result<usize, CompressError> {
+/// Compresses into `out`, which has room for `bound(plain.len())`; returns the length, or nothing
+/// where a first try finds that there is nothing to save.
+pub fn compress(plain: &[u8], level: i32, out: &mut [u8]) -> Result<Option<usize>, CompressError> {
     COMPRESSOR.with_borrow_mut(|context| {
-        // The plain length stands in the frame's own header, and the tag guards the content.
-        for parameter in [
-            CParameter::CompressionLevel(level),
-            CParameter::ContentSizeFlag(false),
-            CParameter::ChecksumFlag(false),
-        ] {
-            context.set_parameter(parameter).map_err(named)?;
-        }
-        context.compress2(out, plain).map_err(named)
+        let tried = first_try(context, plain, out)?;
+        let Some(way) = way(level, tried) else { return Ok(None) };
+        compress_by(context, way, plain, out).map(Some)
     })
+}
+
+/// A level of the library, and tables of another size than its own, as powers of two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Way {
+    level: i32,
+    /// For long matches and for short ones; 0 for the level's own.
+    tables: [u32; 2],
+}
+
+/// How to compress after a first try that made so many of `SAMPLE_LEN` bytes, if there was one.
+/// The default level takes its time where there is much left to gain.
+/// Measurements: `format-spec/07-pack.md#rationale`.
+fn way(level: i32, tried: Option<usize>) -> Option<Way> {
+    match tried {
+        Some(len) if len > SAMPLE_LEN - SAMPLE_LEN / SAVED_SHARE => None,
+        Some(len) if level == DEFAULT_LEVEL && len < SAMPLE_LEN / 5 * 2 => Some(FAST),
+        _ if level == DEFAULT_LEVEL => Some(THOROUGH),
+        _ => Some(Way { level, tables: [0; 2] }),
+    }
+}
+
+/// Compresses some of the plaintext the fastest way; nothing for one that is too short for that
+/// to save time.
+fn first_try(
+    context: &mut CCtx<'_>,
+    plain: &[u8],
+    out: &mut [u8],
+) -> Result<Option<usize>, CompressError> {
+    if plain.len() < SAMPLED_MIN {
+        return Ok(None);
+    }
+    let mut sample = [0; SAMPLE_LEN];
+    let stretches = plain.chunks_exact(plain.len() / PIECES);
+    for (piece, stretch) in sample.chunks_exact_mut(PIECE_LEN).zip(stretches) {
+        piece.copy_from_slice(&stretch[..PIECE_LEN]);
+    }
+    compress_by(context, Way { level: 1, tables: [0; 2] }, &sample, out).map(Some)
+}
+
+fn compress_by(
+    context: &mut CCtx<'_>,
+    Way { level, tables: [long, short] }: Way,
+    plain: &[u8],
+    out: &mut [u8],
+) -> Result<usize, CompressError> {
+    // The plain length stands in the frame's own header, and the tag guards the content.
+    for parameter in [
+        CParameter::CompressionLevel(level),
+        CParameter::HashLog(long),
+        CParameter::ChainLog(short),
+        CParameter::ContentSizeFlag(false),
+        CParameter::ChecksumFlag(false),
+    ] {
+        context.set_parameter(parameter).map_err(named)?;
+    }
+    context.compress2(out, plain).map_err(named)
 }
 
 /// Compresses `plain` as a delta against `prefix`, of at least 8 bytes. Returns the length, or
@@ -112,7 +183,7 @@ mod tests {
     fn there_and_back_in_exactly_the_stated_length() {
         let plain = b"all work and no play ".repeat(1000);
         let mut out = vec![0; bound(plain.len())];
-        let len = compress(&plain, 3, &mut out).unwrap();
+        let len = compress(&plain, 3, &mut out).unwrap().unwrap();
         assert!(len < plain.len() / 10);
         let mut back = vec![0; plain.len()];
         decompress(&out[..len], &mut back).unwrap();
@@ -120,6 +191,55 @@ mod tests {
         assert!(decompress(&out[..len], &mut vec![0; plain.len() - 1]).is_err());
         assert!(decompress(&out[..len], &mut vec![0; plain.len() + 1]).is_err());
         assert!(decompress(&out[..len - 1], &mut back).is_err());
+    }
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn noise_is_left_alone_unless_a_stretch_of_it_is_none() {
+        let mut plain = noise(1 << 20);
+        let mut out = vec![0; bound(plain.len())];
+        for level in [-1, 1, DEFAULT_LEVEL, 9] {
+            assert_eq!(compress(&plain, level, &mut out).unwrap(), None);
+        }
+        let stretch = plain.len() / PIECES + PIECE_LEN;
+        for start in [0, 100_000, plain.len() - stretch] {
+            let before = plain.clone();
+            plain[start..start + stretch].fill(b' ');
+            let len = compress(&plain, DEFAULT_LEVEL, &mut out).unwrap().unwrap();
+            assert!(len < plain.len() - stretch / 10 * 9, "{start}");
+            plain = before;
+        }
+        // No sample of what is short.
+        assert!(compress(&plain[..SAMPLED_MIN - 1], 1, &mut out).unwrap().is_some());
+    }
+
+    #[test]
+    fn the_default_level_takes_its_time_where_there_is_much_to_gain() {
+        let of = |level, len| way(level, Some(len)).unwrap();
+        assert_eq!(of(DEFAULT_LEVEL, SAMPLE_LEN / 4), FAST);
+        assert_eq!(of(DEFAULT_LEVEL, SAMPLE_LEN / 2), THOROUGH);
+        assert_eq!(way(DEFAULT_LEVEL, None), Some(THOROUGH));
+        assert_eq!(of(19, SAMPLE_LEN / 4), of(19, SAMPLE_LEN / 2));
+        // Four bits in eight: badly for a text, and without any match to speak of.
+        let letters: Vec<u8> = noise(1 << 20).iter().map(|byte| byte >> 4).collect();
+        let mut out = vec![0; bound(letters.len())];
+        let context = &mut CCtx::create();
+        assert_eq!(
+            way(DEFAULT_LEVEL, first_try(context, &letters, &mut out).unwrap()),
+            Some(THOROUGH)
+        );
+        // What one way leaves behind does not show in what another makes.
+        let fresh = compress_by(&mut CCtx::create(), FAST, &letters, &mut out).unwrap();
+        compress_by(context, THOROUGH, &letters, &mut out).unwrap();
+        assert_eq!(compress_by(context, FAST, &letters, &mut out).unwrap(), fresh);
     }
 
     #[test]
@@ -144,7 +264,7 @@ mod tests {
     fn exactly_one_frame_and_nothing_behind_it() {
         let frame = |plain: &[u8]| {
             let mut out = vec![0; bound(plain.len())];
-            let len = compress(plain, 3, &mut out).unwrap();
+            let len = compress(plain, 3, &mut out).unwrap().unwrap();
             out.truncate(len);
             out
         };

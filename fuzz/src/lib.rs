@@ -272,6 +272,7 @@ pub fn decompress(bytes: &[u8]) {
     let _ = compress::decompress_with_prefix(prefix, delta, &mut plain);
     let mut out = vec![0; compress::bound(compressed.len())];
     let packed = compress::compress(compressed, 1, &mut out).expect("there is room");
+    let Some(packed) = packed else { return };
     let mut back = vec![0; compressed.len()];
     compress::decompress(&out[..packed], &mut back).expect("it was just compressed");
     assert_eq!(back, compressed);

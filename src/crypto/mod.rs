@@ -9,8 +9,8 @@ mod unlock;
 
 pub use keyring::{KeyRing, Purpose};
 pub use seal::{
-    NONCE_LEN, SEALED_KEY_LEN, SessionKey, TAG_LEN, open_in_place, seal_in_place, seal_session_key,
-    unseal_session_key,
+    NONCE_LEN, SEALED_KEY_LEN, SessionKey, TAG_LEN, open_in_place, open_into, seal_in_place,
+    seal_session_key, unseal_session_key,
 };
 pub use unlock::{
     KeyFile, PasswordCost, RecoveryCode, Secret, SlotKey, SlotSecret, WRAPPED_LEN, open_from_slot,

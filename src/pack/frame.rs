@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use super::PackError;
 use crate::compress;
 use crate::crypto::{
-    CryptoError, Key, KeyRing, Purpose, SEALED_KEY_LEN, SessionKey, open_in_place, seal_in_place,
-    seal_session_key, unseal_session_key,
+    CryptoError, Key, KeyRing, Purpose, SEALED_KEY_LEN, SessionKey, open_in_place, open_into,
+    seal_in_place, seal_session_key, unseal_session_key,
 };
 use crate::format::FormatError;
 use crate::format::envelope::padded_len;
@@ -113,7 +113,7 @@ impl FrameSealer {
         let len_max = usize::try_from(expected).map_or(plain.len(), |len| len.min(plain.len()));
         let codec = Codec::Delta { base: base.id };
         let bytes = SCRATCH.with_borrow_mut(|(compressed, _)| {
-            compressed.resize(len_max / DELTA_SHARE, 0);
+            let compressed = room(compressed, len_max / DELTA_SHARE);
             let len = compress::compress_with_prefix(prefix, plain, compressed)?;
             Some(assemble(frame, codec, compressed.get(..len)?))
         });
@@ -167,20 +167,19 @@ impl FrameSealer {
     ) -> Result<(), PackError> {
         SCRATCH.with_borrow_mut(|(opened, plain)| {
             let (body, tag) = sealed[HEADER_LEN..].split_last_chunk().ok_or(PackError::Verify)?;
-            opened.clear();
-            opened.extend_from_slice(body);
-            open_in_place(key, frame.id.as_bytes(), associated, opened, tag)
+            let opened = room(opened, body.len());
+            open_into(key, frame.id.as_bytes(), associated, body, opened, tag)
                 .map_err(|_| PackError::Verify)?;
             let (body, stored) = FrameBody::decode(opened).map_err(|_| PackError::Verify)?;
             let same_chunks = body.chunk_lens.iter().eq(frame.chunks.iter().map(|c| &c.len));
             let same_bytes = match body.codec {
                 Codec::Raw => stored == frame.plain,
                 Codec::Zstd => {
-                    plain.resize(frame.plain.len(), 0);
+                    let plain = room(plain, frame.plain.len());
                     compress::decompress(stored, plain).is_ok() && *plain == frame.plain
                 }
                 Codec::Delta { .. } => {
-                    plain.resize(frame.plain.len(), 0);
+                    let plain = room(plain, frame.plain.len());
                     compress::decompress_with_prefix(prefix, stored, plain).is_ok()
                         && *plain == frame.plain
                 }
@@ -190,13 +189,20 @@ impl FrameSealer {
     }
 }
 
+/// The beginning of a buffer, with anything in it: to clear it for every frame would cost.
+fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    buffer.resize(buffer.len().max(len), 0);
+    &mut buffer[..len]
+}
+
 /// Room for the header, then the padded body before it is sealed; and the codec that was chosen.
 fn encode_body(frame: &PlainFrame, level: i32) -> Result<(Vec<u8>, Codec), PackError> {
     SCRATCH.with_borrow_mut(|(compressed, _)| {
         if level != 0 {
-            compressed.resize(compress::bound(frame.plain.len()), 0);
+            let compressed = room(compressed, compress::bound(frame.plain.len()));
             let len = compress::compress(&frame.plain, level, compressed)?;
-            if len < frame.plain.len() / 32 * WORTH_COMPRESSING {
+            let enough = frame.plain.len() / 32 * WORTH_COMPRESSING;
+            if let Some(len) = len.filter(|len| *len < enough) {
                 return Ok((assemble(frame, Codec::Zstd, &compressed[..len]), Codec::Zstd));
             }
         }

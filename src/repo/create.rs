@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, RwLock};
 use super::slots::{self, NewSlot};
 use super::unlock::{self, Unlocked};
 use super::{Environment, RepoError, Repository, copies};
+use crate::compress;
 use crate::crypto::{CryptoError, KeyRing, Secret};
 use crate::format::FormatError;
 use crate::format::config::{self, ChunkerParams, Config};
@@ -36,7 +37,7 @@ impl Default for CreateOptions {
             chunker: ChunkerParams::DEFAULT,
             frame_size: 1 << 20,
             pack_size: 16 << 20,
-            compression: 3,
+            compression: compress::DEFAULT_LEVEL,
         }
     }
 }

@@ -37,7 +37,7 @@ fn forged(repo: &TestRepo, codec: Codec, chunk_lens: Vec<u32>, stored: &[u8]) ->
 
 fn compressed(plain: &[u8]) -> Vec<u8> {
     let mut out = vec![0; bound(plain.len())];
-    let len = compress(plain, 3, &mut out).unwrap();
+    let len = compress(plain, 3, &mut out).unwrap().unwrap();
     out.truncate(len);
     out
 }
