@@ -25,6 +25,9 @@ use crate::world::World;
 
 /// A segment is stored when the packs behind it have so many chunks: about a megabyte of ids.
 const SEGMENT_CHUNKS: usize = 32_768;
+/// A pack with so many chunks is full whatever its length: they are kept in memory until it is
+/// stored, and the longest trailer has room for some thirty times as many.
+const PACK_CHUNKS: usize = 65_536;
 /// Fresh names are tried so often where the storage gives no clear answer (W6).
 const NAMES_TRIED: usize = 3;
 
@@ -290,7 +293,7 @@ fn pack(shared: &Shared, sealed: &Receiver<(u64, Option<Step>)>, packs: &Sender<
                     if let Err(error) = builder.add(frame) {
                         shared.fail(error.into());
                     }
-                    if builder.len() >= settings.pack_size {
+                    if builder.len() >= settings.pack_size || builder.chunk_count() >= PACK_CHUNKS {
                         open[kind as usize - 1].take().into_iter().for_each(finish);
                     }
                 }

@@ -8,16 +8,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use holdall::format::frame::ChunkKind;
+use holdall::format::pack::pack_of_key;
+use holdall::format::session::Purpose;
 use holdall::format::snapshot::Outcome;
 use holdall::format::tree::{Entry, EntryKind, Ref, Refs};
 use holdall::ops::OpsError;
 use holdall::ops::backup::{BackupOptions, BackupReport, Input, Parent, Stream, backup};
+use holdall::pack::read_trailer;
 use holdall::progress::Silent;
-use holdall::repo::{ChunkReader, Repository};
+use holdall::repo::{ChunkReader, CreateOptions, Repository, Session};
 use holdall::source::Excludes;
+use holdall::storage::MemoryStorage;
 use holdall::tree::TreeReader;
 
 use crate::support::repository::TestRepo;
+use crate::support::snapshots::snapshot;
+use crate::support::storages::keys;
 
 fn run(repository: &Arc<Repository>, paths: &[&Path]) -> BackupReport {
     run_with(repository, paths, &BackupOptions::default()).unwrap()
@@ -478,4 +484,28 @@ fn a_directory_that_changed_a_moment_ago_is_looked_at_again() {
     let all = entries(&repo.repository, &report);
     let stored = &at(&all, &source.path().join("directory")).metadata;
     assert_eq!(stored.ctime, holdall::world::Time::default());
+}
+
+/// However little room they take once they are compressed: what a pack holds is kept in memory
+/// until it is stored, and its trailer has a greatest length.
+#[test]
+fn a_pack_takes_a_bounded_number_of_chunks() {
+    let storage = Arc::new(MemoryStorage::new());
+    let repo = TestRepo::create(storage.clone(), &CreateOptions::default(), 1);
+    let mut session = Session::begin(&repo.repository, Purpose::Backup, None).unwrap();
+    let count = 150_000u64;
+    for number in 0..count {
+        let plain = number.to_le_bytes();
+        let id = repo.repository.keys().data_id(&plain);
+        session.add(ChunkKind::Data, id, &plain).unwrap();
+    }
+    session.commit(snapshot(Refs::default())).unwrap();
+    let mut chunks = Vec::new();
+    for key in keys(&*storage, "packs/") {
+        let id = pack_of_key(&key).unwrap();
+        let info = read_trailer(&*storage, repo.repository.sealer(), &id).unwrap();
+        chunks.push(info.trailer.frames.iter().map(|frame| frame.chunks.len() as u64).sum::<u64>());
+    }
+    assert_eq!(chunks.iter().sum::<u64>(), count);
+    assert!(chunks.iter().all(|chunks| *chunks < 2 * 65_536), "{chunks:?}");
 }

@@ -118,12 +118,17 @@ pub(super) fn commit_again(work: &mut Work<'_>, plan: &RepairPlan) -> Result<(),
 /// ones.
 pub(super) fn drop_lost(work: &mut Work<'_>, plan: &RepairPlan) -> Result<(), OpsError> {
     let repository = work.repository;
-    for (key, _) in unsaid(repository)? {
-        repository.storage().delete(&key).map_err(RepoError::from)?;
-        work.mended(key, How::Removed);
+    for (key, _) in &plan.unsaid {
+        repository.storage().delete(key).map_err(RepoError::from)?;
+        work.mended(key.clone(), How::Removed);
     }
-    for (id, _) in &plan.unreadable {
-        let id = *id;
+    // What was mended since the plan may have brought back what some of them need.
+    let uncounted = uncounted(repository, &Stock::take(repository)?)?;
+    let still = unreadable(repository, &uncounted)?;
+    for (id, _) in still {
+        if !plan.unreadable.iter().any(|(planned, _)| *planned == id) {
+            continue;
+        }
         let snapshot = Snapshot::default();
         repository.forget(&[SnapshotRecord { id, snapshot, note: None, hash: [0; 32] }])?;
         work.mended(snapshot_key(&id), How::Forgotten);
