@@ -73,6 +73,10 @@ impl Storage for RetryingStorage {
         self.storage.location()
     }
 
+    fn is_remote(&self) -> bool {
+        self.storage.is_remote()
+    }
+
     fn put(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
         if !(self.may_put_again)(key) {
             return self.storage.put(key, parts);

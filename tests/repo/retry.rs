@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use holdall::repo::may_put_again;
-use holdall::storage::{ErrorKind, MemoryStorage, Result, RetryingStorage, Storage};
+use holdall::storage::{
+    ErrorKind, FreeRoom, Listed, MemoryStorage, Result, RetryingStorage, Storage, ThrottledStorage,
+};
 use holdall::world::{SeededWorld, Time};
 
 use crate::support::storages::{Fault, Faulty, Recording, Verb, keys};
@@ -142,4 +144,50 @@ fn a_listing_is_begun_again_only_before_its_first_object() {
     let mut seen = 0;
     assert!(scene.patient.list("", &mut |_| seen += 1).is_err());
     assert_eq!((seen, scene.calls.count(Verb::List)), (3, 3));
+}
+
+/// A storage on the other side of a network, with little room.
+#[derive(Debug)]
+struct Far(MemoryStorage);
+
+impl Storage for Far {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+    fn is_remote(&self) -> bool {
+        true
+    }
+    fn put(&self, key: &str, parts: &[&[u8]]) -> Result<()> {
+        self.0.put(key, parts)
+    }
+    fn get(&self, key: &str, len_max: u64) -> Result<Vec<u8>> {
+        self.0.get(key, len_max)
+    }
+    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+        self.0.get_range(key, offset, len)
+    }
+    fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<()> {
+        self.0.list(prefix, each)
+    }
+    fn delete(&self, key: &str) -> Result<()> {
+        self.0.delete(key)
+    }
+    fn stat(&self, key: &str) -> Result<u64> {
+        self.0.stat(key)
+    }
+    fn free_room(&self) -> Option<FreeRoom> {
+        Some(FreeRoom { bytes: 7, objects: 1 })
+    }
+}
+
+#[test]
+fn what_a_storage_says_of_itself_passes_through() {
+    let far = || Arc::new(Far(MemoryStorage::new()));
+    let world = Arc::new(SeededWorld::new(1, Time::default()));
+    let patient = RetryingStorage::new(far(), world, Box::new(|_| true), may_put_again);
+    let slow = ThrottledStorage::new(far(), None, None);
+    for storage in [&patient as &dyn Storage, &slow] {
+        assert!(storage.is_remote(), "{}", storage.location());
+        assert_eq!(storage.free_room(), Some(FreeRoom { bytes: 7, objects: 1 }));
+    }
 }
