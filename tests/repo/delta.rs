@@ -11,7 +11,7 @@ use holdall::format::frame::Codec;
 use holdall::format::session::Purpose;
 use holdall::ops::backup::{BackupOptions, BackupReport, Input, Stream, backup};
 use holdall::ops::check::{CheckOptions, ReadData, check};
-use holdall::ops::prune::prune;
+use holdall::ops::prune::{Limit, PruneOptions, prune};
 use holdall::ops::restore::{RestoreOptions, restore};
 use holdall::progress::Silent;
 use holdall::repo::{Repository, Session, SnapshotRecord};
@@ -210,4 +210,25 @@ fn a_frame_that_goes_is_no_base() {
     waiting.abort().unwrap();
     assert_eq!(pruned().rescued, 0);
     assert_snapshots(&repo.reopen(), &[(record, like)]);
+}
+
+/// A prune keeps bases of what is needed, and packs of which little is wasted: a frame that nobody
+/// needs may outlive its base.
+#[test]
+fn a_delta_that_nobody_needs_is_not_damaged_without_its_base() {
+    let repo = TestRepo::memory();
+    let (tree, other) = (files(1, 10, 6_000), files(2, 60, 6_000));
+    let mut both = edited(&tree, 1);
+    both.extend(other.iter().map(|(name, content)| (format!("other-{name}"), content.clone())));
+    let old = commit_tree(&repo.repository, &tree).unwrap();
+    let forgotten = commit_like(&repo.repository, &both, &tree).unwrap();
+    both.retain(|name, _| name.starts_with("other-"));
+    let kept = commit_tree(&repo.repository, &both).unwrap();
+    repo.repository.forget(&[old, forgotten]).unwrap();
+    let options = PruneOptions { max_unused: Limit::Percent(30.0), ..ALL() };
+    assert!(prune(&repo.reopen(), &options, &Silent::default()).unwrap().removed.packs > 0);
+    let there = repo.reopen();
+    assert!(count(&there).deltas > 0);
+    assert_whole(&there);
+    assert_snapshots(&there, &[(kept, both)]);
 }

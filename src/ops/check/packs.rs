@@ -73,7 +73,10 @@ pub(super) fn check_pack(
             };
             let checked = stored
                 .and_then(|bytes| check_frame(repository, stock, place, &known, frame, bytes));
-            if let Err(error) = checked {
+            // Its base is in no pack. If somebody needs it, the walk of needs says so.
+            if let Err(error) = checked
+                && !matches!(error, PackError::NoBase(_))
+            {
                 let what = format!("the frame at byte {} is damaged", frame.offset);
                 damage.push(damage_of(error, &what, Some(number))?);
             }
