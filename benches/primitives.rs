@@ -5,7 +5,7 @@ use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use holdall::chunker::Chunker;
 use holdall::compress::{DEFAULT_LEVEL, bound, compress, decompress};
-use holdall::crypto::{Key, KeyRing, open_in_place, seal_in_place};
+use holdall::crypto::{Key, KeyRing, open_bulk, seal_bulk};
 use holdall::format::config::ChunkerParams;
 use holdall::world::{SeededWorld, Time, World};
 
@@ -63,19 +63,19 @@ fn keyed_blake3(bencher: Bencher, len: usize) {
 #[divan::bench]
 fn seal(bencher: Bencher) {
     let mut data = noise(FRAME_LEN);
-    bencher.counter(BytesCount::new(FRAME_LEN)).bench_local(|| {
-        seal_in_place(&Key::new([1; 32]), &[2; 24], b"frame", black_box(&mut data))
-    });
+    bencher
+        .counter(BytesCount::new(FRAME_LEN))
+        .bench_local(|| seal_bulk(&Key::new([1; 32]), &[2; 24], b"frame", black_box(&mut data)));
 }
 
 #[divan::bench]
 fn open(bencher: Bencher) {
     let mut sealed = noise(FRAME_LEN);
-    let tag = seal_in_place(&Key::new([1; 32]), &[2; 24], b"frame", &mut sealed);
+    let tag = seal_bulk(&Key::new([1; 32]), &[2; 24], b"frame", &mut sealed);
     bencher
         .counter(BytesCount::new(FRAME_LEN))
         .with_inputs(|| sealed.clone())
-        .bench_local_refs(|data| open_in_place(&Key::new([1; 32]), &[2; 24], b"frame", data, &tag));
+        .bench_local_refs(|data| open_bulk(&Key::new([1; 32]), &[2; 24], b"frame", data, &tag));
 }
 
 /// Level 1 is `fast`, level 3 the default.

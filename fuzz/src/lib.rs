@@ -284,7 +284,7 @@ pub fn open_frame(bytes: &[u8]) {
         LazyLock::new(|| KeyRing::generate(&SeededWorld::new(1, Time::default())));
     let opener = FrameOpener::new(FamilyId([1; 32]));
     let no_base = |id: &_| Err::<OpenedFrame, _>(PackError::NoBase(*id));
-    let opened = opener.open(&KEYS, bytes.to_vec(), no_base);
+    let opened = opener.open(&KEYS, &mut bytes.to_vec(), no_base);
     assert!(opened.is_err(), "nobody guesses a tag");
 }
 

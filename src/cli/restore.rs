@@ -81,6 +81,9 @@ struct WritingArgs {
     /// Read what was written again and compare
     #[arg(long)]
     verify: bool,
+    /// Return only when all of it would survive a power cut
+    #[arg(long)]
+    sync: bool,
     /// Leave holes where files have nothing but zeros
     #[arg(long)]
     sparse: bool,
@@ -168,6 +171,7 @@ fn restore_snapshot(
         },
         delete: args.writing.delete,
         verify: args.writing.verify,
+        sync: args.writing.sync,
         sparse: args.writing.sparse,
         in_place: args.writing.in_place,
         rollback: args.writing.rollback,

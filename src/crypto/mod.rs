@@ -3,14 +3,16 @@
 //! Format: `format-spec/03-keys.md`, `format-spec/02-primitives.md`. Against whom, and against
 //! whom not: `format-spec/14-security.md`.
 
+mod bulk;
 mod keyring;
 mod seal;
 mod unlock;
 
+pub use bulk::{open_bulk, open_bulk_into, seal_bulk};
 pub use keyring::{KeyRing, Purpose};
 pub use seal::{
-    NONCE_LEN, SEALED_KEY_LEN, SessionKey, TAG_LEN, open_in_place, open_into, seal_in_place,
-    seal_session_key, unseal_session_key,
+    NONCE_LEN, SEALED_KEY_LEN, SessionKey, TAG_LEN, open_in_place, seal_in_place, seal_session_key,
+    unseal_session_key,
 };
 pub use unlock::{
     KeyFile, PasswordCost, RecoveryCode, Secret, SlotKey, SlotSecret, WRAPPED_LEN, open_from_slot,

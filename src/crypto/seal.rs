@@ -1,7 +1,6 @@
 //! Sealing (XChaCha20-Poly1305) and session keys sealed to a reader (X25519).
 
 use chacha20poly1305::aead::AeadInOut;
-use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::{KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, Zeroizing};
@@ -38,32 +37,9 @@ pub fn open_in_place(
     buffer: &mut [u8],
     tag: &[u8; TAG_LEN],
 ) -> Result<(), CryptoError> {
-    open(key, nonce, associated, buffer.into(), tag)
-}
-
-/// Opens `sealed` into `opened`, which is as long. On error it holds nothing of use.
-pub fn open_into(
-    key: &Key,
-    nonce: &[u8; NONCE_LEN],
-    associated: &[u8],
-    sealed: &[u8],
-    opened: &mut [u8],
-    tag: &[u8; TAG_LEN],
-) -> Result<(), CryptoError> {
-    let buffers = InOutBuf::new(sealed, opened).map_err(|_| CryptoError::Tag)?;
-    open(key, nonce, associated, buffers, tag)
-}
-
-fn open(
-    key: &Key,
-    nonce: &[u8; NONCE_LEN],
-    associated: &[u8],
-    buffers: InOutBuf<'_, '_, u8>,
-    tag: &[u8; TAG_LEN],
-) -> Result<(), CryptoError> {
     let cipher = XChaCha20Poly1305::new(&key.0.into());
     cipher
-        .decrypt_inout_detached(&XNonce::from(*nonce), associated, buffers, &Tag::from(*tag))
+        .decrypt_inout_detached(&XNonce::from(*nonce), associated, buffer.into(), &Tag::from(*tag))
         .map_err(|_| CryptoError::Tag)
 }
 

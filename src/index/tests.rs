@@ -285,8 +285,14 @@ impl Storage for Failing<'_> {
             Err(_) => Err(StorageError::new(ErrorKind::Transient, key, "is not to be had")),
         }
     }
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>, StorageError> {
-        self.0.get_range(key, offset, len)
+    fn get_range_into(
+        &self,
+        key: &str,
+        offset: u64,
+        len: usize,
+        into: &mut Vec<u8>,
+    ) -> Result<(), StorageError> {
+        self.0.get_range_into(key, offset, len, into)
     }
     fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<(), StorageError> {
         self.0.list(prefix, each)

@@ -148,8 +148,14 @@ mod tests {
             self.0.get(key, len_max)
         }
 
-        fn get_range(&self, key: &str, offset: u64, len: usize) -> crate::storage::Result<Vec<u8>> {
-            self.0.get_range(key, offset, len)
+        fn get_range_into(
+            &self,
+            key: &str,
+            offset: u64,
+            len: usize,
+            into: &mut Vec<u8>,
+        ) -> crate::storage::Result<()> {
+            self.0.get_range_into(key, offset, len, into)
         }
 
         fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> crate::storage::Result<()> {

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use super::PackError;
 use crate::compress;
 use crate::crypto::{
-    CryptoError, Key, KeyRing, Purpose, SEALED_KEY_LEN, SessionKey, open_in_place, open_into,
-    seal_in_place, seal_session_key, unseal_session_key,
+    CryptoError, Key, KeyRing, Purpose, SEALED_KEY_LEN, SessionKey, open_bulk, open_bulk_into,
+    seal_bulk, seal_session_key, unseal_session_key,
 };
 use crate::format::FormatError;
 use crate::format::envelope::padded_len;
@@ -143,7 +143,7 @@ impl FrameSealer {
         bytes[..HEADER_LEN].copy_from_slice(&header.encode());
         let associated = header.associated(&self.family);
         let body = &mut bytes[HEADER_LEN..];
-        let tag = seal_in_place(&session.key, frame.id.as_bytes(), &associated, body);
+        let tag = seal_bulk(&session.key, frame.id.as_bytes(), &associated, body);
         bytes.extend_from_slice(&tag);
         self.verify(&bytes, &session.key, &associated, frame, prefix)?;
         // At most FRAME_SEALED_LEN_MAX, as the plaintext is bounded.
@@ -168,7 +168,7 @@ impl FrameSealer {
         SCRATCH.with_borrow_mut(|(opened, plain)| {
             let (body, tag) = sealed[HEADER_LEN..].split_last_chunk().ok_or(PackError::Verify)?;
             let opened = room(opened, body.len());
-            open_into(key, frame.id.as_bytes(), associated, body, opened, tag)
+            open_bulk_into(key, frame.id.as_bytes(), associated, body, opened, tag)
                 .map_err(|_| PackError::Verify)?;
             let (body, stored) = FrameBody::decode(opened).map_err(|_| PackError::Verify)?;
             let same_chunks = body.chunk_lens.iter().eq(frame.chunks.iter().map(|c| &c.len));
@@ -290,19 +290,20 @@ impl FrameOpener {
     }
 
     /// Opens a frame that may be the base of others, and so no delta itself.
-    pub fn open_base(&self, keys: &KeyRing, bytes: Vec<u8>) -> Result<OpenedFrame, PackError> {
+    pub fn open_base(&self, keys: &KeyRing, bytes: &mut [u8]) -> Result<OpenedFrame, PackError> {
         let none = |_: &_| Err::<OpenedFrame, _>(FormatError::Bad("base of a frame").into());
         self.open(keys, bytes, none)
     }
 
-    /// Opens a frame. `base` gives the opened frame that a delta frame needs.
+    /// Opens a frame, whose stored bytes are overwritten. `base` gives the opened frame that a
+    /// delta frame needs.
     pub fn open<B: Borrow<OpenedFrame>>(
         &self,
         keys: &KeyRing,
-        mut bytes: Vec<u8>,
+        bytes: &mut [u8],
         base: impl FnOnce(&FrameId) -> Result<B, PackError>,
     ) -> Result<OpenedFrame, PackError> {
-        let (header, rest) = FrameHeader::decode(&bytes)?;
+        let (header, rest) = FrameHeader::decode(bytes)?;
         if rest.len() != header.body_len as usize {
             return Err(FormatError::Bad("length of a frame").into());
         }
@@ -311,10 +312,14 @@ impl FrameOpener {
         let key = self.session_key(keys, &header)?;
         let end = bytes.len() - TAG_LEN;
         let sealed = &mut bytes[HEADER_LEN..end];
-        open_in_place(&key, header.id.as_bytes(), &header.associated(&self.family), sealed, &tag)?;
+        open_bulk(&key, header.id.as_bytes(), &header.associated(&self.family), sealed, &tag)?;
         let (body, stored) = FrameBody::decode(sealed)?;
         let plain = match body.codec {
-            Codec::Raw => stored.to_vec(),
+            Codec::Raw => {
+                let mut plain = self.buffer(stored.len());
+                plain.copy_from_slice(stored);
+                plain
+            }
             Codec::Zstd => {
                 let mut plain = self.buffer(body.plain_len());
                 compress::decompress(stored, &mut plain)?;
@@ -386,17 +391,17 @@ mod tests {
             let sealed = sealer.seal(&plain, level).unwrap();
             assert_eq!(sealed.info.codec, codec);
             assert_eq!(sealed.info.stored_len as usize, sealed.bytes.len());
-            let opened = opener.open(&keys, sealed.bytes.clone(), no_base).unwrap();
+            let opened = opener.open(&keys, &mut sealed.bytes.clone(), no_base).unwrap();
             assert!(opened.chunks().eq(chunks.iter().copied()));
             assert_eq!((opened.kind, opened.id), (kind, plain.id));
             for at in (0..sealed.bytes.len()).step_by(37) {
                 let mut flipped = sealed.bytes.clone();
                 flipped[at] ^= 4;
-                assert!(opener.open(&keys, flipped, no_base).is_err(), "byte {at}");
-                assert!(opener.open(&keys, sealed.bytes[..at].to_vec(), no_base).is_err());
+                assert!(opener.open(&keys, &mut flipped, no_base).is_err(), "byte {at}");
+                assert!(opener.open(&keys, &mut sealed.bytes.clone()[..at], no_base).is_err());
             }
             let stranger = FrameOpener::new(FamilyId([8; 32]));
-            assert!(stranger.open(&keys, sealed.bytes, no_base).is_err());
+            assert!(stranger.open(&keys, &mut sealed.bytes.clone(), no_base).is_err());
         }
     }
 
@@ -413,19 +418,19 @@ mod tests {
         let open = |plain: &PlainFrame| {
             let sealed = sealer.seal(plain, 3).unwrap();
             let len = sealed.info.stored_len;
-            (opener.open(&keys, sealed.bytes, no_base).unwrap(), len)
+            (opener.open(&keys, &mut sealed.bytes.clone(), no_base).unwrap(), len)
         };
         let (base, len) = open(&frame(&world, &keys, ChunkKind::Data, &[&noise]));
         let plain = frame(&world, &keys, ChunkKind::Data, &[&like[..4000], &like[4000..]]);
         let delta = sealer.seal_delta(&plain, &base, len).unwrap().unwrap();
         assert!(delta.info.stored_len < 600 && delta.info.codec == Codec::Delta { base: base.id });
-        let opened = opener.open(&keys, delta.bytes.clone(), |_| Ok(&base)).unwrap();
+        let opened = opener.open(&keys, &mut delta.bytes.clone(), |_| Ok(&base)).unwrap();
         assert!(opened.plain == like && opened.chunk_lens == [4000, 5000]);
         // Neither on another base, nor as a base itself, nor for what is not like it.
-        assert!(opener.open(&keys, delta.bytes.clone(), no_base).is_err());
+        assert!(opener.open(&keys, &mut delta.bytes.clone(), no_base).is_err());
         let (stranger, _) = open(&frame(&world, &keys, ChunkKind::Data, &[&other]));
-        assert!(opener.open(&keys, delta.bytes.clone(), |_| Ok(&stranger)).is_err());
-        assert!(opener.open_base(&keys, delta.bytes).is_err());
+        assert!(opener.open(&keys, &mut delta.bytes.clone(), |_| Ok(&stranger)).is_err());
+        assert!(opener.open_base(&keys, &mut delta.bytes.clone()).is_err());
         assert!(sealer.seal_delta(&plain, &opened, len).unwrap().is_none());
         let unlike = frame(&world, &keys, ChunkKind::Data, &[&other]);
         assert!(sealer.seal_delta(&unlike, &base, len).unwrap().is_none());

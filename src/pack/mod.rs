@@ -8,7 +8,7 @@ mod reader;
 pub use builder::{FinishedPack, PackBuilder};
 pub use frame::{FrameOpener, FrameSealer, OpenedFrame, PlainFrame, SealedFrame, is_outdated};
 pub use parity::{check_parity, make_parity, mend_pack};
-pub use reader::{read_frame, read_trailer, scan_frames};
+pub use reader::{read_frame, read_frames, read_trailer, scan_frames};
 
 use crate::compress::CompressError;
 use crate::crypto::CryptoError;

@@ -67,6 +67,17 @@ pub fn read_frame(
     Ok(storage.get_range(&pack_key(pack), offset.into(), stored_len as usize)?)
 }
 
+/// Reads what lies side by side in a pack into memory that is used again.
+pub fn read_frames(
+    storage: &dyn Storage,
+    pack: &PackId,
+    offset: u32,
+    len: u32,
+    into: &mut Vec<u8>,
+) -> Result<(), PackError> {
+    Ok(storage.get_range_into(&pack_key(pack), offset.into(), len as usize, into)?)
+}
+
 /// Every place in a pack's bytes where a frame seems to begin, with its stored length: for packs
 /// whose trailer is lost. Whether it is a frame shows when it is opened.
 pub fn scan_frames(pack: &[u8]) -> impl Iterator<Item = (usize, usize)> + '_ {

@@ -267,15 +267,15 @@ impl Repository {
         Ok(packs)
     }
 
-    /// Opens a frame's stored bytes, fetching its base where it is a delta.
-    pub fn open_frame(&self, bytes: Vec<u8>) -> Result<OpenedFrame, PackError> {
+    /// Opens a frame's stored bytes where they are, fetching its base if it is a delta.
+    pub fn open_frame(&self, bytes: &mut [u8]) -> Result<OpenedFrame, PackError> {
         self.open_frame_on(bytes, |base| Ok(self.open_base(base)?.opened))
     }
 
     /// The same where the caller keeps bases that it may need again.
     pub fn open_frame_on<B: Borrow<OpenedFrame>>(
         &self,
-        bytes: Vec<u8>,
+        bytes: &mut [u8],
         base: impl FnOnce(&FrameId) -> Result<B, PackError>,
     ) -> Result<OpenedFrame, PackError> {
         self.opener.open(self.keys(), bytes, base)
@@ -300,7 +300,7 @@ impl Repository {
             let Some(frame) = pack.frames.get(number) else { continue };
             let read = |offset, len| crate::pack::read_frame(&*self.storage, &pack.id, offset, len);
             let opened = read(frame.offset, frame.stored_len)
-                .and_then(|bytes| self.opener.open_base(self.keys(), bytes));
+                .and_then(|mut bytes| self.opener.open_base(self.keys(), &mut bytes));
             match opened {
                 Ok(opened) if opened.id == *id => {
                     let (opened, pack) = (Arc::new(opened), pack.id);

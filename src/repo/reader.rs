@@ -118,9 +118,9 @@ impl ChunkReader {
         if let Some(frame) = kept {
             return Ok(frame);
         }
-        let bytes =
+        let mut bytes =
             read_frame(self.repository.storage(), &location.pack.id, row.offset, row.stored_len)?;
-        let opened = self.repository.open_frame_on(bytes, |id| self.base(id))?;
+        let opened = self.repository.open_frame_on(&mut bytes, |id| self.base(id))?;
         if opened.id != row.id {
             return Err(PackError::Misplaced(row.id));
         }

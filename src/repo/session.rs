@@ -277,10 +277,10 @@ impl Session {
 
     /// Adds a frame as it is stored elsewhere, under the same name (P3), which is its nonce, too.
     /// If a rotation has replaced its key, it is sealed anew.
-    pub fn add_frame(&mut self, frame: SealedFrame) -> Result<(), RepoError> {
+    pub fn add_frame(&mut self, mut frame: SealedFrame) -> Result<(), RepoError> {
         if is_outdated(self.repository.keys(), &frame.bytes)? {
             let OpenedFrame { id, kind, plain, codec, .. } =
-                self.repository.open_frame(frame.bytes)?;
+                self.repository.open_frame(&mut frame.bytes)?;
             let frame = PlainFrame { kind, id, plain, chunks: frame.info.chunks };
             match codec {
                 Codec::Delta { base } => self.pipeline.send_delta(frame, base)?,

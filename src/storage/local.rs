@@ -130,18 +130,22 @@ impl Storage for LocalStorage {
         device::read(&self.root, key, || {
             let (file, len) = self.open_object(key, READ)?;
             match usize::try_from(len) {
-                Ok(wanted) if len <= len_max => read_exactly(&file, key, 0, wanted),
+                Ok(wanted) if len <= len_max => {
+                    let mut bytes = Vec::new();
+                    read_exactly(&file, key, 0, wanted, &mut bytes)?;
+                    Ok(bytes)
+                }
                 _ => Err(StorageError::new(ErrorKind::Corrupt, key, "is longer than it may be")),
             }
         })
     }
 
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+    fn get_range_into(&self, key: &str, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<()> {
         let end = u64::try_from(len).ok().and_then(|len| offset.checked_add(len));
         device::read(&self.root, key, || {
             let (file, len_stored) = self.open_object(key, READ)?;
             match end {
-                Some(end) if end <= len_stored => read_exactly(&file, key, offset, len),
+                Some(end) if end <= len_stored => read_exactly(&file, key, offset, len, into),
                 _ => Err(too_short(key)),
             }
         })
@@ -202,23 +206,30 @@ fn len_of_regular(about: &Stat) -> Option<u64> {
     }
 }
 
-/// Exactly `len` bytes from `offset`, read into memory that nobody has zeroed first.
-fn read_exactly(file: &OwnedFd, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| failed(key, Errno::NOMEM))?;
-    let mut at = offset;
-    while bytes.len() < len {
-        let room = rustix::buffer::spare_capacity(&mut bytes);
-        match rustix::io::pread(file, room, at) {
+/// Exactly `len` bytes from `offset`. What `bytes` holds already is not cleared before.
+fn read_exactly(
+    file: &OwnedFd,
+    key: &str,
+    offset: u64,
+    len: usize,
+    bytes: &mut Vec<u8>,
+) -> Result<()> {
+    let more = len.saturating_sub(bytes.len());
+    bytes.try_reserve_exact(more).map_err(|_| failed(key, Errno::NOMEM))?;
+    bytes.resize(len, 0);
+    let (mut rest, mut at) = (bytes.as_mut_slice(), offset);
+    while !rest.is_empty() {
+        match rustix::io::pread(file, &mut *rest, at) {
             Ok(0) => return Err(too_short(key)),
-            Ok(count) => at = at.saturating_add(u64::try_from(count).unwrap_or(u64::MAX)),
+            Ok(count) => {
+                rest = &mut rest[count..];
+                at = at.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+            }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(failed(key, errno)),
         }
     }
-    // The allocator may have given more room than asked for, and the file may have filled it.
-    bytes.truncate(len);
-    Ok(bytes)
+    Ok(())
 }
 
 /// Makes a directory and those above it, each synced into the one that holds its name.

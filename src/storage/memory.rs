@@ -80,13 +80,14 @@ impl Storage for MemoryStorage {
         }
     }
 
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+    fn get_range_into(&self, key: &str, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<()> {
         let bytes = self.object(key)?;
         let range = usize::try_from(offset)
             .ok()
-            .and_then(|start| bytes.get(start..start.checked_add(len)?))
-            .map(<[u8]>::to_vec);
-        range.ok_or_else(|| StorageError::new(ErrorKind::Corrupt, key, "is shorter than asked for"))
+            .and_then(|start| bytes.get(start..start.checked_add(len)?));
+        let short = || StorageError::new(ErrorKind::Corrupt, key, "is shorter than asked for");
+        range.ok_or_else(short)?.clone_into(into);
+        Ok(())
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<()> {

@@ -121,8 +121,16 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// A whole object of at most `len_max` bytes; a longer one is `Corrupt`.
     fn get(&self, key: &str, len_max: u64) -> Result<Vec<u8>>;
 
-    /// Exactly `len` bytes from `offset`; fewer being there is `Corrupt`.
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>>;
+    /// Exactly `len` bytes from `offset` become the content of `into`; fewer being there is
+    /// `Corrupt`. After an error it may hold anything.
+    fn get_range_into(&self, key: &str, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<()>;
+
+    /// The same in memory of its own.
+    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.get_range_into(key, offset, len, &mut bytes)?;
+        Ok(bytes)
+    }
 
     /// Every object whose key starts with the directory `prefix` ("packs/", or "" for all), in
     /// no particular order. A prefix under which there is nothing is an empty listing.

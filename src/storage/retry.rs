@@ -92,8 +92,8 @@ impl Storage for RetryingStorage {
         self.repeat(|| self.storage.get(key, len_max)).1
     }
 
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        self.repeat(|| self.storage.get_range(key, offset, len)).1
+    fn get_range_into(&self, key: &str, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<()> {
+        self.repeat(|| self.storage.get_range_into(key, offset, len, into)).1
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<()> {

@@ -100,9 +100,9 @@ impl ThrottledStorage {
         Self { storage, upload, download }
     }
 
-    fn read(&self, bytes: Vec<u8>) -> Vec<u8> {
-        self.download.iter().for_each(|limiter| limiter.pass(bytes.len()));
-        bytes
+    /// So much was read.
+    fn pass_read(&self, len: usize) {
+        self.download.iter().for_each(|limiter| limiter.pass(len));
     }
 }
 
@@ -122,11 +122,13 @@ impl Storage for ThrottledStorage {
     }
 
     fn get(&self, key: &str, len_max: u64) -> Result<Vec<u8>> {
-        self.storage.get(key, len_max).map(|bytes| self.read(bytes))
+        self.storage.get(key, len_max).inspect(|bytes| self.pass_read(bytes.len()))
     }
 
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        self.storage.get_range(key, offset, len).map(|bytes| self.read(bytes))
+    fn get_range_into(&self, key: &str, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<()> {
+        self.storage.get_range_into(key, offset, len, into)?;
+        self.pass_read(len);
+        Ok(())
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<()> {

@@ -37,12 +37,12 @@ fn assert_restores(dir: &Dir) {
     assert!(fs::read(target.path().join("g")).unwrap() == noise(2, 3_000));
 }
 
-/// Runs the binary, its reads failing as this fault of strace says; `None` where nothing can be
-/// traced.
-fn with_reads(dir: &Dir, of: &[PathBuf], fault: &str, args: &[&str]) -> Option<Ran> {
+/// Runs the binary, these calls of it failing as a fault of strace says; `None` where nothing can
+/// be traced.
+fn with(dir: &Dir, calls: &str, fault: &str, of: &[PathBuf], args: &[&str]) -> Option<Ran> {
     let mut command = dir.prepare(Command::new("strace"));
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=pread64"]);
-    command.args(["-e", &format!("inject=pread64:{fault}")]);
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+    command.args(["-e", &format!("inject={calls}:{fault}")]);
     of.iter().for_each(|path| _ = command.arg("-P").arg(path));
     command.arg(env!("CARGO_BIN_EXE_holdall")).args(args);
     let output = command.output().ok()?;
@@ -54,6 +54,10 @@ fn with_reads(dir: &Dir, of: &[PathBuf], fault: &str, args: &[&str]) -> Option<R
     let cannot = ran.stderr.contains("ptrace") || ran.stderr.contains("strace:");
     assert!(!cannot || std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{}", ran.stderr);
     (!cannot).then_some(ran)
+}
+
+fn with_reads(dir: &Dir, of: &[PathBuf], fault: &str, args: &[&str]) -> Option<Ran> {
+    with(dir, "pread64", fault, of, args)
 }
 
 fn largest_pack(dir: &Dir) -> PathBuf {
@@ -243,4 +247,15 @@ fn few_file_descriptors_are_enough() {
         fs::read(dir.work(&format!("t{}/f", dir.work(&deep).display()))).unwrap()
             == b"at the bottom"
     );
+}
+
+#[test]
+fn a_restore_waits_for_the_disk_where_it_is_asked_to() {
+    let dir = sample();
+    for (more, code) in [("--overwrite=always", 0), ("--sync", 1), ("--rollback", 1)] {
+        let args = ["-q", "restore", "latest", "-t", "out", more];
+        let Some(ran) = with(&dir, "syncfs", "error=EIO", &[], &args) else { return };
+        assert_eq!(ran.code, Some(code), "{more}: {}", ran.stderr);
+        assert_eq!(ran.stderr.contains("sync"), code != 0, "{}", ran.stderr);
+    }
 }

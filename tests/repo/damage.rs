@@ -617,8 +617,14 @@ impl Storage for PrunedBetween {
     fn get(&self, key: &str, len_max: u64) -> holdall::storage::Result<Vec<u8>> {
         self.inner.get(key, len_max)
     }
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> holdall::storage::Result<Vec<u8>> {
-        self.inner.get_range(key, offset, len)
+    fn get_range_into(
+        &self,
+        key: &str,
+        offset: u64,
+        len: usize,
+        into: &mut Vec<u8>,
+    ) -> holdall::storage::Result<()> {
+        self.inner.get_range_into(key, offset, len, into)
     }
     fn list(
         &self,

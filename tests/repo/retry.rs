@@ -163,8 +163,8 @@ impl Storage for Far {
     fn get(&self, key: &str, len_max: u64) -> Result<Vec<u8>> {
         self.0.get(key, len_max)
     }
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        self.0.get_range(key, offset, len)
+    fn get_range_into(&self, key: &str, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<()> {
+        self.0.get_range_into(key, offset, len, into)
     }
     fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<()> {
         self.0.list(prefix, each)

@@ -15,7 +15,7 @@ fn nothing_that_holds_keys_prints_them() {
     let (repository, world) = (&repo.repository, &*repo.world);
     commit_tree(repository, &files(1, 3, 2_000)).unwrap();
     let rotated = Arc::new(repository.rotate().unwrap().repository);
-    repository.open_frame(Vec::new()).unwrap_err();
+    repository.open_frame(&mut []).unwrap_err();
     let keys: &KeyRing = rotated.keys();
     let (_, reader) = keys.reader(Purpose::Data).unwrap();
     let printed = [

@@ -217,5 +217,5 @@ pub(super) fn is_sound(
     stock: &Stock,
     place: u32,
 ) -> Result<bool, OpsError> {
-    Ok(packs::check_pack(repository, stock, place, &mut |_| ())?.is_empty())
+    Ok(packs::check_pack(repository, stock, place, &mut Vec::new(), &mut |_| ())?.is_empty())
 }

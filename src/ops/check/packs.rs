@@ -6,7 +6,7 @@ use crate::format::FormatError;
 use crate::format::pack::{FrameInfo, HEADER_LEN, PackInfo, decode_header, pack_key};
 use crate::id::ChunkId;
 use crate::index::PackRow;
-use crate::pack::{PackError, read_trailer};
+use crate::pack::{OpenedFrame, PackError, read_frame, read_trailer};
 use crate::repo::{RepoError, Repository};
 
 /// Read at once, bytes.
@@ -22,11 +22,13 @@ pub(super) struct PackDamage {
     pub outage: bool,
 }
 
-/// Reads the pack at a place of the stock, and opens every frame of it.
+/// Reads the pack at a place of the stock, and opens every frame of it. `buffer` is memory that is
+/// used again.
 pub(super) fn check_pack(
     repository: &Repository,
     stock: &Stock,
     place: u32,
+    buffer: &mut Vec<u8>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<PackDamage>, OpsError> {
     let known = stock.row(place)?;
@@ -53,26 +55,21 @@ pub(super) fn check_pack(
         let (start, end) = (first.offset, u64::from(last.offset) + u64::from(last.stored_len));
         // Blocks are bounded by BLOCK_LEN and the length of one frame.
         let len = (end - u64::from(start)) as usize;
-        let key = pack_key(&known.id);
-        let bytes = repository.storage().get_range(&key, start.into(), len);
+        let storage = repository.storage();
+        let read = storage.get_range_into(&pack_key(&known.id), start.into(), len, buffer);
         progress(len as u64);
         for frame in block {
-            let stored = match &bytes {
-                Ok(bytes) => {
+            let check = |bytes: &mut _| check_frame(repository, stock, place, &known, frame, bytes);
+            let checked = match &read {
+                Ok(()) => {
                     let from = (frame.offset - start) as usize;
-                    let stored = bytes.get(from..from + frame.stored_len as usize);
-                    stored.map(<[u8]>::to_vec).ok_or(FormatError::Truncated("frame").into())
+                    let stored = buffer.get_mut(from..from + frame.stored_len as usize);
+                    stored.ok_or(FormatError::Truncated("frame").into()).and_then(check)
                 }
                 // One unreadable sector does not hide its neighbours.
-                Err(_) => crate::pack::read_frame(
-                    repository.storage(),
-                    &known.id,
-                    frame.offset,
-                    frame.stored_len,
-                ),
+                Err(_) => read_frame(storage, &known.id, frame.offset, frame.stored_len)
+                    .and_then(|mut stored| check(&mut stored)),
             };
-            let checked = stored
-                .and_then(|bytes| check_frame(repository, stock, place, &known, frame, bytes));
             // Its base is in no pack. If somebody needs it, the walk of needs says so.
             if let Err(error) = checked
                 && !matches!(error, PackError::NoBase(_))
@@ -153,9 +150,22 @@ fn check_frame(
     place: u32,
     known: &PackRow,
     frame: &FrameInfo,
-    bytes: Vec<u8>,
+    bytes: &mut [u8],
 ) -> Result<(), PackError> {
     let opened = repository.open_frame(bytes)?;
+    let checked = check_opened(repository, stock, place, known, frame, &opened);
+    repository.give_back(opened.into());
+    checked
+}
+
+fn check_opened(
+    repository: &Repository,
+    stock: &Stock,
+    place: u32,
+    known: &PackRow,
+    frame: &FrameInfo,
+    opened: &OpenedFrame,
+) -> Result<(), PackError> {
     if opened.id != frame.id || opened.kind != known.kind {
         return Err(PackError::Misplaced(frame.id));
     }

@@ -90,11 +90,12 @@ fn read_some(
     std::thread::scope(|scope| {
         for _ in 0..repository.environment().threads.max(1) {
             scope.spawn(|| {
+                let mut buffer = Vec::new();
                 while !progress.cancelled() {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(pack) = chosen.get(number) else { break };
                     let mut read = |len| progress.add(Counter::StoredBytes, len);
-                    let damage = check_pack(repository, stock, pack.place, &mut read);
+                    let damage = check_pack(repository, stock, pack.place, &mut buffer, &mut read);
                     let parity =
                         with_parity.contains(&pack.id).then(|| parity_of(repository, &pack.id));
                     if damage.is_err() {

@@ -267,7 +267,7 @@ fn move_frame(
     frame: &FrameInfo,
     bytes: Vec<u8>,
 ) -> Result<(), CopyError> {
-    let opened = session.repository().open_frame(bytes.clone())?;
+    let opened = session.repository().open_frame(&mut bytes.clone())?;
     let alike = opened.id == frame.id
         && opened.kind == info.trailer.kind
         && opened.chunk_lens.iter().eq(frame.chunks.iter().map(|chunk| &chunk.len));
@@ -282,11 +282,11 @@ fn copy_chunks(
     session: &mut Session,
     info: &PackInfo,
     frame: &FrameInfo,
-    bytes: Vec<u8>,
+    mut bytes: Vec<u8>,
     needed: &[bool],
 ) -> Result<(), CopyError> {
     let repository = session.repository().clone();
-    let opened = repository.open_frame(bytes)?;
+    let opened = repository.open_frame(&mut bytes)?;
     let kind = info.trailer.kind;
     let mut live = Vec::new();
     for ((chunk, plain), needed) in frame.chunks.iter().zip(opened.chunks()).zip(needed) {

@@ -31,7 +31,7 @@ pub(super) fn from_parity(
 
 /// A frame with all that a trailer says of it, if it opens and has this name.
 pub(super) fn sealed(repository: &Repository, bytes: Vec<u8>, id: FrameId) -> Option<SealedFrame> {
-    let opened = repository.open_frame(bytes.clone()).ok().filter(|opened| opened.id == id)?;
+    let opened = repository.open_frame(&mut bytes.clone()).ok().filter(|opened| opened.id == id)?;
     let chunk = |plain: &[u8]| ChunkInfo {
         id: repository.chunk_id(opened.kind, plain),
         // Chunks are bounded far below 2^32, and so are frames.

@@ -18,7 +18,7 @@ use crate::format::frame::ChunkKind;
 use crate::id::{ChunkId, FrameId, PackId};
 use crate::index::{Index, IndexError};
 use crate::ops::OpsError;
-use crate::pack::{OpenedFrame, PackError, read_frame};
+use crate::pack::{OpenedFrame, PackError, read_frame, read_frames};
 use crate::progress::Counter;
 use crate::target::{Folder, Target, TargetError};
 
@@ -27,12 +27,18 @@ const READ_MAX: u32 = 2 << 20;
 /// Chunks, or files, that a thread takes at a time.
 const BATCH: usize = 256;
 
-/// Works on all items with several threads, in about their order.
-pub(super) fn each_in_parallel<T: Sync>(threads: usize, items: &[T], work: impl Fn(&T) + Sync) {
+/// Works on all items with several threads, in about their order. Each thread has memory of its
+/// own for it.
+pub(super) fn each_in_parallel<T: Sync, Memory: Default>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&T, &mut Memory) + Sync,
+) {
     let next = AtomicUsize::new(0);
     let take = || {
+        let mut memory = Memory::default();
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            work(item);
+            work(item, &mut memory);
         }
     };
     std::thread::scope(|scope| {
@@ -63,7 +69,7 @@ fn write_window(run: &Run<'_>, target: &Target, window: Window) -> Result<(), Op
     let writing = Writing { run, files: &window.files, missed, roots };
     writing.write(window.wanted)?;
     let closing: Vec<_> = window.closing.chunks(BATCH).collect();
-    each_in_parallel(run.threads(), &closing, |files| {
+    each_in_parallel(run.threads(), &closing, |files, (): &mut ()| {
         for file in files.iter().take_while(|_| !run.stopped()) {
             file.finish_chunks(run, 1);
         }
@@ -210,7 +216,7 @@ impl Writing<'_> {
         let tried = std::mem::take(&mut self.missed().tried);
         let batches: Vec<_> = wanted.chunks(BATCH).collect();
         let all = Mutex::new((Vec::with_capacity(wanted.len()), Vec::new(), None));
-        each_in_parallel(self.run.threads(), &batches, |batch| {
+        each_in_parallel(self.run.threads(), &batches, |batch, (): &mut ()| {
             let found = self.locate_batch(batch, &tried);
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
             match found {
@@ -290,11 +296,11 @@ impl Writing<'_> {
             parts.push(part);
             rest = others;
         }
-        each_in_parallel(self.run.threads(), &parts, |part| self.read_part(part));
+        each_in_parallel(self.run.threads(), &parts, |part, buffer| self.read_part(part, buffer));
     }
 
     /// Frames that lie near each other, and deltas on them wherever they lie.
-    fn read_part(&self, part: &[Placed]) {
+    fn read_part(&self, part: &[Placed], buffer: &mut Vec<u8>) {
         let mut frames: Vec<&[Placed]> = part.chunk_by(|a, b| a.place() == b.place()).collect();
         frames.sort_by_key(|frame| frame.first().map(|head| (head.base.is_some(), head.place())));
         let needed = part.iter().filter_map(|placed| placed.base);
@@ -302,71 +308,60 @@ impl Writing<'_> {
         let mut read = Vec::new();
         for frame in frames {
             if !joins(&read, frame) {
-                self.read_together(&std::mem::take(&mut read), &bases);
+                self.read_together(&std::mem::take(&mut read), &bases, buffer);
             }
             read.push(frame);
         }
-        self.read_together(&read, &bases);
+        self.read_together(&read, &bases, buffer);
     }
 
     /// Frames that lie side by side.
-    fn read_together(&self, frames: &[&[Placed]], bases: &Bases<'_>) {
+    fn read_together(&self, frames: &[&[Placed]], bases: &Bases<'_>, buffer: &mut Vec<u8>) {
         let needed = |placed: &Placed| self.file(&placed.wanted).is_some_and(|f| !f.is_over());
-        let mut frames: Vec<&[Placed]> = frames
-            .iter()
-            .copied()
-            .filter(|frame| !self.run.stopped() && frame.iter().any(needed))
-            .collect();
+        let is_wanted = |frame: &&&[Placed]| !self.run.stopped() && frame.iter().any(needed);
+        let frames: Vec<&[Placed]> = frames.iter().filter(is_wanted).copied().collect();
         // One that was left out in the middle is read with the others.
         let ends =
             |frames: &[&[Placed]]| Some((*frames.first()?.first()?, *frames.last()?.first()?));
         let Some((first, last)) = ends(&frames) else { return };
         let len = last.frame_offset - first.frame_offset + last.stored_len;
         let storage = self.run.repository.storage();
-        let Ok(mut bytes) = read_frame(storage, &first.pack, first.frame_offset, len) else {
-            // Perhaps some of them can be read by themselves.
-            for frame in frames {
-                self.read_alone(frame, bases);
-            }
-            return;
-        };
-        // From the last to the first: each is split off, and the first keeps the buffer.
-        while let Some(frame) = frames.pop() {
+        let read = read_frames(storage, &first.pack, first.frame_offset, len, buffer);
+        for frame in frames {
             let Some(head) = frame.first() else { continue };
-            let start = (head.frame_offset - first.frame_offset) as usize;
-            let mut stored = match start {
-                0 => std::mem::take(&mut bytes),
-                start => bytes.split_off(start),
-            };
-            stored.truncate(head.stored_len as usize);
-            self.open(frame, Ok(stored), bases);
+            match &read {
+                Ok(()) => {
+                    let start = (head.frame_offset - first.frame_offset) as usize;
+                    // What was read reaches to the end of the last one.
+                    let stored = buffer.get_mut(start..start + head.stored_len as usize);
+                    self.open(frame, stored.unwrap_or_default(), bases);
+                }
+                // Perhaps some of them can be read by themselves.
+                Err(_) => {
+                    let alone = read_frame(storage, &head.pack, head.frame_offset, head.stored_len);
+                    match alone {
+                        Ok(mut stored) => self.open(frame, &mut stored, bases),
+                        Err(error) => self.miss(frame, &error),
+                    }
+                }
+            }
         }
     }
 
-    fn read_alone(&self, frame: &[Placed], bases: &Bases<'_>) {
+    fn open(&self, frame: &[Placed], stored: &mut [u8], bases: &Bases<'_>) {
         let Some(head) = frame.first() else { return };
-        let storage = self.run.repository.storage();
-        let stored = read_frame(storage, &head.pack, head.frame_offset, head.stored_len);
-        self.open(frame, stored, bases);
-    }
-
-    fn open(&self, frame: &[Placed], stored: Result<Vec<u8>, PackError>, bases: &Bases<'_>) {
-        let Some(head) = frame.first() else { return };
-        let opened = stored.and_then(|stored| {
-            self.run.progress.add(Counter::StoredBytes, stored.len() as u64);
-            let opened = self.run.repository.open_frame_on(stored, |id| bases.get(id))?;
-            match opened.id == head.frame && opened.kind == ChunkKind::Data {
-                true => Ok(opened),
-                false => Err(PackError::Misplaced(head.frame)),
-            }
-        });
+        self.run.progress.add(Counter::StoredBytes, stored.len() as u64);
+        let opened = self.run.repository.open_frame_on(stored, |id| bases.get(id));
+        let right =
+            |opened: &OpenedFrame| opened.id == head.frame && opened.kind == ChunkKind::Data;
         match opened {
-            Ok(opened) => {
+            Ok(opened) if right(&opened) => {
                 let opened = Arc::new(opened);
                 bases.keep(&opened);
                 self.write_frame(frame, &opened);
                 self.run.repository.give_back(opened);
             }
+            Ok(_) => self.miss(frame, &PackError::Misplaced(head.frame)),
             Err(error) => self.miss(frame, &error),
         }
     }

@@ -95,6 +95,9 @@ pub struct RestoreOptions<'a> {
     pub delete: bool,
     /// Read what was written once more and compare.
     pub verify: bool,
+    /// Return only when all of it would survive a power cut. With `rollback` always: what was
+    /// there before goes after that.
+    pub sync: bool,
     /// Leave out pages of zeros.
     pub sparse: bool,
     /// Change existing files where they stand, and only where they differ.
@@ -144,8 +147,10 @@ pub fn restore(
     let ended = run.end(outcome, owners_refused);
     let Some(target) = target.filter(|_| !options.dry_run) else { return ended };
     let ended = ended.and_then(|report| {
-        progress.phase("storing", Counter::Bytes, None);
-        target.sync().map_err(|source| refused(&options.target, source))?;
+        if options.sync || options.rollback {
+            progress.phase("storing", Counter::Bytes, None);
+            target.sync().map_err(|source| refused(&options.target, source))?;
+        }
         Ok(report)
     });
     match options.rollback {

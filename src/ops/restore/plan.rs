@@ -103,7 +103,7 @@ impl<'a> Plan<'a> {
         };
         let same: Vec<OnceLock<bool>> = items.iter().map(|_| OnceLock::new()).collect();
         let pairs: Vec<_> = items.iter().zip(&same).collect();
-        each_in_parallel(self.run.threads(), &pairs, |(item, same)| {
+        each_in_parallel(self.run.threads(), &pairs, |(item, same), (): &mut ()| {
             let _ = same.set(to_compare(item));
         });
         for (item, same) in items.into_iter().zip(same) {

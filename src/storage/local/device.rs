@@ -25,7 +25,7 @@ const NAMES_MAX: usize = 64;
 
 /// Reads something of an object. An error of the device is told as `Corrupt` when it is this
 /// object's own, and else as `Transient`.
-pub(super) fn read<T>(root: &Root, key: &str, read: impl Fn() -> Result<T>) -> Result<T> {
+pub(super) fn read<T>(root: &Root, key: &str, mut read: impl FnMut() -> Result<T>) -> Result<T> {
     let is_of_device = |result: &Result<T>| result.as_ref().is_err_and(is_of_device);
     let first = read();
     if !is_of_device(&first) {

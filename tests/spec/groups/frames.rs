@@ -261,7 +261,7 @@ pub fn open(file: &Value, family: [u8; 32], bytes: Vec<u8>, bases: &Bases) -> Ou
                 plain: plain.clone(),
                 chunk_lens: vec![],
             }),
-            (None, Some(bytes)) => opener.open_base(&ring, bytes.clone()),
+            (None, Some(bytes)) => opener.open_base(&ring, &mut bytes.clone()),
             (None, None) => Err(PackError::NoBase(*id)),
         };
     let opened = opener.open(&ring, bytes, base)?;

@@ -350,9 +350,17 @@ impl Storage for One {
         Ok(self.0.clone())
     }
 
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> StorageResult<Vec<u8>> {
+    fn get_range_into(
+        &self,
+        key: &str,
+        offset: u64,
+        len: usize,
+        into: &mut Vec<u8>,
+    ) -> StorageResult<()> {
         let range = self.0.get(offset as usize..offset as usize + len);
-        range.map(<[u8]>::to_vec).ok_or_else(|| StorageError::new(ErrorKind::Corrupt, key, "short"))
+        let short = || StorageError::new(ErrorKind::Corrupt, key, "short");
+        range.ok_or_else(short)?.clone_into(into);
+        Ok(())
     }
 
     fn list(&self, _: &str, _: &mut dyn FnMut(Listed)) -> StorageResult<()> {

@@ -132,13 +132,17 @@ impl Storage for Flipping {
         }
     }
 
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
+    fn get_range_into(&self, key: &str, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<()> {
         self.require_readable(key, offset..offset.saturating_add(len as u64))?;
-        let Some(shown) = self.shown(key) else { return self.inner.get_range(key, offset, len) };
+        let Some(shown) = self.shown(key) else {
+            return self.inner.get_range_into(key, offset, len, into);
+        };
         let bytes = shown?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let range = bytes.get(start..start.saturating_add(len)).map(<[u8]>::to_vec);
-        range.ok_or_else(|| StorageError::new(ErrorKind::Corrupt, key, "too short"))
+        let range = bytes.get(start..start.saturating_add(len));
+        let short = || StorageError::new(ErrorKind::Corrupt, key, "too short");
+        range.ok_or_else(short)?.clone_into(into);
+        Ok(())
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<()> {

@@ -64,8 +64,8 @@ impl Storage for Meanwhile {
         self.inner().get(key, len_max)
     }
 
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        self.inner().get_range(key, offset, len)
+    fn get_range_into(&self, key: &str, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<()> {
+        self.inner().get_range_into(key, offset, len, into)
     }
 
     fn list(&self, prefix: &str, each: &mut dyn FnMut(Listed)) -> Result<()> {

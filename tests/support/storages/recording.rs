@@ -75,9 +75,9 @@ impl Storage for Recording {
         result
     }
 
-    fn get_range(&self, key: &str, offset: u64, len: usize) -> Result<Vec<u8>> {
-        let result = self.inner.get_range(key, offset, len);
-        self.note(Verb::GetRange, key, result.as_ref().map_or(0, Vec::len));
+    fn get_range_into(&self, key: &str, offset: u64, len: usize, into: &mut Vec<u8>) -> Result<()> {
+        let result = self.inner.get_range_into(key, offset, len, into);
+        self.note(Verb::GetRange, key, if result.is_ok() { len } else { 0 });
         result
     }
 
