@@ -45,18 +45,22 @@ impl Chunker {
     /// bytes that follow; it is shorter than the longest chunk.
     pub fn cut<'d>(&self, data: &'d [u8], ended: bool, mut each: impl FnMut(&'d [u8])) -> usize {
         let mut done = 0;
-        while data.len() - done >= self.max_size() || (ended && done < data.len()) {
-            let rest = &data[done..];
-            let len = self.first_cut(&rest[..rest.len().min(self.max_size())]);
-            each(&rest[..len]);
+        while let Some(len) = self.first(&data[done..], ended) {
+            each(&data[done..done + len]);
             done += len;
         }
         done
     }
 
-    fn first_cut(&self, data: &[u8]) -> usize {
+    /// The length of the first chunk, bytes; `None` where that depends on what follows, or
+    /// nothing is left. It depends on nothing that stood before.
+    pub fn first(&self, data: &[u8], ended: bool) -> Option<usize> {
+        if data.is_empty() || (data.len() < self.max_size() && !ended) {
+            return None;
+        }
+        let data = &data[..data.len().min(self.max_size())];
         if data.len() <= self.params.min_size as usize {
-            return data.len();
+            return Some(data.len());
         }
         let (_, len) = cut_gear(
             data,
@@ -71,7 +75,7 @@ impl Chunker {
             self.gear_shifted.as_slice(),
         );
         // A cut of nothing would never end.
-        len.clamp(1, data.len())
+        Some(len.clamp(1, data.len()))
     }
 }
 

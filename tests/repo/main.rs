@@ -13,6 +13,7 @@ mod delta;
 mod flaky;
 mod forget;
 mod hostile;
+mod large;
 mod late;
 mod living;
 mod mark;

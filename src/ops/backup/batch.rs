@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Sender, bounded};
 
 use super::collect::{Item, Work};
+use super::large::Segments;
 use super::read::{Job, LARGE_LEN, ToRead};
 use crate::ops::OpsError;
 
@@ -15,7 +16,7 @@ const ITEMS_MAX: usize = 256;
 const BYTES_MAX: u64 = 512 << 10;
 const HANDLES_MAX: usize = 32;
 /// Blocks of a large file that wait.
-const BLOCKS_WAITING: usize = 2;
+const BLOCKS_WAITING: usize = 1;
 
 /// The batch that grows.
 pub(super) struct Batches {
@@ -24,6 +25,7 @@ pub(super) struct Batches {
     to_read: bool,
     handles: usize,
     jobs: Sender<Job>,
+    segments: Segments,
     work: Sender<Work>,
 }
 
@@ -33,8 +35,8 @@ fn stopped<T>(_: T) -> OpsError {
 }
 
 impl Batches {
-    pub fn new(jobs: Sender<Job>, work: Sender<Work>) -> Self {
-        Self { items: Vec::new(), bytes: 0, to_read: false, handles: 0, jobs, work }
+    pub fn new(jobs: Sender<Job>, segments: Segments, work: Sender<Work>) -> Self {
+        Self { items: Vec::new(), bytes: 0, to_read: false, handles: 0, jobs, segments, work }
     }
 
     /// Something that needs no reading.
@@ -49,7 +51,7 @@ impl Batches {
     pub fn read(&mut self, file: ToRead) -> Result<(), OpsError> {
         if file.stat.size >= LARGE_LEN {
             self.flush()?;
-            let (job, work) = large(file);
+            let (job, work) = large(file, self.segments.clone());
             self.jobs.send(job).map_err(stopped)?;
             return self.work.send(work).map_err(stopped);
         }
@@ -88,9 +90,9 @@ impl Batches {
 }
 
 /// A channel for the blocks of a large file.
-pub(super) fn large(file: ToRead) -> (Job, Work) {
+pub(super) fn large(file: ToRead, segments: Segments) -> (Job, Work) {
     let (blocks, blocks_in) = bounded(BLOCKS_WAITING);
-    (Job::Large(Box::new(file), blocks), Work::Large(blocks_in))
+    (Job::Large(Box::new(file), blocks, segments), Work::Large(blocks_in))
 }
 
 #[cfg(test)]
@@ -104,7 +106,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let (jobs, jobs_in) = crossbeam_channel::unbounded();
         let (work, _work_in) = crossbeam_channel::unbounded();
-        let mut batches = Batches::new(jobs, work);
+        let mut batches = Batches::new(jobs, crossbeam_channel::unbounded(), work);
         for _ in 0..100 {
             let directory = Arc::new(Directory::open_path(place.path()).unwrap());
             for number in 0..4 {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 
 use super::batch::{self, Batches};
 use super::parent::Trust;
@@ -122,13 +122,16 @@ pub(super) fn collect(
     let (steps, steps_in) = bounded(STEPS_WAITING);
     let (jobs, jobs_in) = bounded(threads);
     let (work, work_in) = bounded(WORK_WAITING);
+    // Each file has a few of them on their way.
+    let (segments, segments_in) = unbounded();
     let scan = Scan::new(run, steps);
     let now = collector.now;
-    let walk = Walk::new(run, trust, trees, root, now, Batches::new(jobs, work));
+    let batches = Batches::new(jobs, (segments, segments_in.clone()), work);
+    let walk = Walk::new(run, trust, trees, root, now, batches);
     let walked = std::thread::scope(|scope| {
         for _ in 0..threads {
-            let (reader, jobs_in) = (&reader, jobs_in.clone());
-            scope.spawn(move || reader.work(&jobs_in));
+            let (reader, jobs_in, segments_in) = (&reader, jobs_in.clone(), segments_in.clone());
+            scope.spawn(move || reader.work(&jobs_in, &segments_in));
         }
         drop(jobs_in);
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
@@ -271,7 +274,7 @@ impl Collector<'_> {
         }
         let reader = self.reader;
         std::thread::scope(|scope| {
-            let (job, work) = batch::large(file);
+            let (job, work) = batch::large(file, unbounded());
             scope.spawn(|| reader.job(job));
             self.take(work, sink)
         })

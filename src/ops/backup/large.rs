@@ -1,56 +1,85 @@
-//! Reading a large file: a stream of blocks, in which chunks, parts of a chunk, or thousands of
-//! tiny extents come together.
+//! Reading a large file: in segments, by all threads that have nothing else to do. Each cuts its
+//! segment as if a chunk began there; one of them puts the segments together and cuts once more
+//! from where the segment before has ended, until a cut of both is the same. From there on all
+//! cuts are, as where a chunk ends depends on nothing that stands before it.
 
-use crossbeam_channel::Sender;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::beside::Beside;
-use super::read::{BLOCK_LEN, Block, Piece, ReadFile, Reader, ToRead, adopt, repeat};
+use super::read::{Block, Piece, ReadFile, Reader, ToRead, adopt, repeat};
 use crate::progress::Counter;
-use crate::source::{Extent, OpenFile, SourceError};
+use crate::source::{OpenFile, SourceError};
 
-/// Most pieces of one block.
-const PIECES_MAX: usize = 2048;
+/// Read at once of a large file, bytes: many chunks, of which few are cut twice.
+pub(super) const SEGMENT_LEN: usize = 2 << 20;
+/// Extents and holes of a segment: a file may have nothing but tiny ones.
+const SPANS_MAX: usize = 1024;
 
-/// The block that grows.
-struct Growing<'r> {
-    reader: &'r Reader<'r>,
-    out: &'r Sender<Block>,
+/// A part of a file for any reading thread.
+pub(super) struct Segment {
+    open: Arc<OpenFile>,
+    spans: Vec<Span>,
+    done: Sender<Result<Cut, SourceError>>,
+}
+
+/// Both ends of the way to the threads that read segments.
+pub(super) type Segments = (Sender<Segment>, Receiver<Segment>);
+
+/// A stretch of a file.
+#[derive(Debug, Clone, Copy)]
+enum Span {
+    Hole {
+        len: u64,
+    },
+    /// Data, up to the end of its extent unless it goes on in the next segment.
+    Data {
+        offset: u64,
+        len: usize,
+        goes_on: bool,
+    },
+}
+
+/// A segment that was read, and cut by itself.
+struct Cut {
+    /// The data stand behind room for what the segment before has left over.
     buffer: Vec<u8>,
-    /// So many bytes are in the buffer,
-    filled: usize,
-    /// and so many of them are in pieces.
-    cut: usize,
     pieces: Vec<Piece>,
+    /// Where the first extent ends in the buffer.
+    first_end: usize,
+    /// What is not cut, as the extent goes on.
+    rest: Range<usize>,
+    /// Whether it does.
+    goes_on: bool,
+    /// Bytes that were read.
+    count: u64,
+    /// The file has ended earlier than it did.
+    short: bool,
 }
 
 impl Reader<'_> {
     /// Streams a large file. `None`: nobody listens any more.
-    pub fn large(&self, mut file: ToRead, blocks: &Sender<Block>) -> Option<()> {
+    pub fn large(
+        &self,
+        mut file: ToRead,
+        blocks: &Sender<Block>,
+        segments: &Segments,
+    ) -> Option<()> {
         let mut bytes_read = 0;
         let mut first = true;
         let mut read = |file: &mut ToRead, last: bool| {
             if !std::mem::take(&mut first) && blocks.send(Block::Again).is_err() {
                 return Ok(Some((Vec::new(), false)));
             }
-            let open = file.directory.open_file(&file.name, &file.stat)?;
+            let open = Arc::new(file.directory.open_file(&file.name, &file.stat)?);
             adopt(file, open.stat());
-            let mut beside = self.beside(file.before.as_deref());
-            let mut block = Growing::new(self, blocks);
-            for extent in open.extents() {
-                let extent = extent?;
-                if extent.hole {
-                    block.pieces.push(Piece::Hole { len: extent.len });
-                    continue;
-                }
-                let count = block.read(&open, &extent, &mut beside)?;
-                let Some(count) = count else { break };
-                bytes_read += count;
-                if count < extent.len {
-                    break;
-                }
-            }
-            // Whether somebody listens shows at the end.
-            block.hand_on(Vec::new());
+            let beside = self.beside(file.before.as_deref());
+            let mut joining = Joining { reader: self, beside, position: 0, left: Vec::new() };
+            bytes_read +=
+                self.read_segments(&open, segments, |cut| joining.hand_on(cut, blocks))?;
             let settled = open.unchanged(open.stat())?;
             Ok(match settled || last {
                 true => Some((Vec::new(), !settled)),
@@ -64,70 +93,196 @@ impl Reader<'_> {
         let end = ReadFile { file, content, unstable, bytes_read };
         blocks.send(Block::End(Box::new(end))).ok()
     }
+
+    /// Has all of a file read, some segments ahead, and gives them on in their order until one is
+    /// not wanted. Returns how many bytes were read.
+    fn read_segments(
+        &self,
+        open: &Arc<OpenFile>,
+        (segments, segments_in): &Segments,
+        mut take: impl FnMut(Cut) -> bool,
+    ) -> Result<u64, SourceError> {
+        let mut spans = spans(open);
+        let mut waiting = VecDeque::new();
+        let mut bytes_read = 0;
+        loop {
+            while waiting.len() <= self.threads {
+                let Some(spans) = spans.next() else { break };
+                let (done, done_in) = bounded(1);
+                // Who reads holds the other end, too.
+                let _ = segments.send(Segment { open: open.clone(), spans: spans?, done });
+                waiting.push_back(done_in);
+            }
+            let Some(next) = waiting.pop_front() else { break };
+            let cut = loop {
+                match next.try_recv() {
+                    Err(TryRecvError::Empty) => match segments_in.try_recv() {
+                        Ok(segment) => self.segment(segment),
+                        Err(_) => break next.recv().ok(),
+                    },
+                    done => break done.ok(),
+                }
+            };
+            // Whoever had it has panicked, which ends the run.
+            let Some(cut) = cut else { break };
+            let cut = cut?;
+            bytes_read += cut.count;
+            let short = cut.short;
+            if !take(cut) || short || self.progress.cancelled() {
+                break;
+            }
+        }
+        Ok(bytes_read)
+    }
+
+    /// Reads a segment and cuts it.
+    pub fn segment(&self, Segment { open, spans, done }: Segment) {
+        let mut buffer = self.segment_buffer();
+        // Perhaps nobody waits any more.
+        let _ = done
+            .send(self.cut_segment(&open, &spans, &mut buffer).map(|cut| Cut { buffer, ..cut }));
+    }
+
+    fn cut_segment(
+        &self,
+        open: &OpenFile,
+        spans: &[Span],
+        buffer: &mut [u8],
+    ) -> Result<Cut, SourceError> {
+        let mut filled = self.chunker.max_size();
+        let mut cut = Cut {
+            buffer: Vec::new(),
+            pieces: Vec::new(),
+            first_end: 0,
+            rest: 0..0,
+            goes_on: false,
+            count: 0,
+            short: false,
+        };
+        for span in spans {
+            let (offset, len, goes_on) = match *span {
+                Span::Hole { len } => {
+                    cut.pieces.push(Piece::Hole { len });
+                    continue;
+                }
+                Span::Data { offset, len, goes_on } => (offset, len, goes_on),
+            };
+            let start = filled;
+            let count = open.read_at(offset, &mut buffer[start..start + len])?;
+            filled += count;
+            self.progress.add(Counter::Bytes, count as u64);
+            cut.count += count as u64;
+            cut.short = count < len;
+            cut.goes_on = goes_on && !cut.short;
+            let done = self.cut(&buffer[..filled], start, !cut.goes_on, &mut cut.pieces);
+            cut.rest = done..filled;
+            if cut.first_end == 0 {
+                cut.first_end = filled;
+            }
+            if cut.short {
+                break;
+            }
+        }
+        Ok(cut)
+    }
 }
 
-impl<'r> Growing<'r> {
-    fn new(reader: &'r Reader<'r>, out: &'r Sender<Block>) -> Self {
-        Self { reader, out, buffer: Vec::new(), filled: 0, cut: 0, pieces: Vec::new() }
+/// The stretches of a file, some at a time.
+fn spans(open: &OpenFile) -> impl Iterator<Item = Result<Vec<Span>, SourceError>> {
+    let mut extents = open.extents();
+    let mut left = None;
+    std::iter::from_fn(move || {
+        let (mut spans, mut room) = (Vec::new(), SEGMENT_LEN);
+        while room > 0 && spans.len() < SPANS_MAX {
+            let mut extent = match left.take().map(Ok).or_else(|| extents.next()) {
+                Some(Ok(extent)) => extent,
+                Some(Err(error)) => return Some(Err(error)),
+                None if spans.is_empty() => return None,
+                None => break,
+            };
+            if extent.hole {
+                spans.push(Span::Hole { len: extent.len });
+                continue;
+            }
+            let len = usize::try_from(extent.len).unwrap_or(room).min(room);
+            let goes_on = len as u64 != extent.len;
+            spans.push(Span::Data { offset: extent.offset, len, goes_on });
+            room -= len;
+            if goes_on {
+                extent.offset += len as u64;
+                extent.len -= len as u64;
+                left = Some(extent);
+            }
+        }
+        Some(Ok(spans))
+    })
+}
+
+/// Puts segments together.
+struct Joining<'r> {
+    reader: &'r Reader<'r>,
+    beside: Option<Beside>,
+    /// Where in the file the next piece begins.
+    position: u64,
+    /// What is not cut of the extent that goes on.
+    left: Vec<u8>,
+}
+
+impl Joining<'_> {
+    /// The next segment. False: nobody listens any more.
+    fn hand_on(&mut self, mut cut: Cut, blocks: &Sender<Block>) -> bool {
+        if !self.left.is_empty() {
+            self.join(&mut cut);
+        }
+        self.left.clear();
+        if cut.goes_on {
+            self.left.extend_from_slice(&cut.buffer[cut.rest.clone()]);
+        }
+        for piece in &mut cut.pieces {
+            match piece {
+                Piece::Hole { len } => self.position += *len,
+                Piece::Chunk { id, at, base } => {
+                    let beside = self.beside.as_mut();
+                    *base = beside.and_then(|beside| beside.base(id, self.position, at.len()));
+                    self.position += at.len() as u64;
+                }
+            }
+        }
+        blocks.send(Block::Pieces(cut.buffer, cut.pieces)).is_ok()
     }
 
-    /// Reads one extent; says how many bytes there were, or nothing when nobody listens.
-    fn read(
-        &mut self,
-        open: &OpenFile,
-        &Extent { offset, len, .. }: &Extent,
-        beside: &mut Option<Beside>,
-    ) -> Result<Option<u64>, SourceError> {
-        let mut done = 0;
+    /// Cuts the first extent of the segment from where the one before has ended.
+    fn join(&self, cut: &mut Cut) {
+        let Reader { chunker, keys, .. } = self.reader;
+        let begin = chunker.max_size() - self.left.len();
+        cut.buffer[begin..chunker.max_size()].copy_from_slice(&self.left);
+        let own = std::mem::take(&mut cut.pieces);
+        let is_only = cut.rest.end == cut.first_end;
+        let goes_on = cut.goes_on && is_only;
+        let mut own = own.into_iter().peekable();
+        let mut at = begin;
         loop {
-            let want = usize::try_from(len - done).unwrap_or(BLOCK_LEN).min(BLOCK_LEN);
-            if !self.make_room(want) {
-                return Ok(None);
+            while own
+                .next_if(|piece| matches!(piece, Piece::Chunk { at: own, .. } if own.start < at))
+                .is_some()
+            {}
+            let meets = match own.peek() {
+                Some(Piece::Chunk { at: own, .. }) => own.start == at,
+                _ => is_only && cut.rest.start == at,
+            };
+            if meets || at == cut.first_end {
+                break;
             }
-            let room = &mut self.buffer[self.filled..self.filled + want];
-            let count = open.read_at(offset + done, room)?;
-            self.filled += count;
-            done += count as u64;
-            self.reader.progress.add(Counter::Bytes, count as u64);
-            let ended = done == len || count < want;
-            self.cut(offset + done, ended, beside);
-            if ended {
-                return Ok(Some(done));
-            }
+            let bytes = &cut.buffer[at..cut.first_end];
+            let Some(len) = chunker.first(bytes, !goes_on) else {
+                cut.rest = at..cut.first_end;
+                own.by_ref().for_each(drop);
+                break;
+            };
+            let id = keys.data_id(&bytes[..len]);
+            cut.pieces.push(Piece::Chunk { id, at: at..at + len, base: None });
+            at += len;
         }
-    }
-
-    /// Cuts what is filled and not cut yet, up to `end` in the file.
-    fn cut(&mut self, end: u64, ended: bool, beside: &mut Option<Beside>) {
-        let mut start = end - (self.filled - self.cut) as u64;
-        let uncut = &self.buffer[self.cut..self.filled];
-        self.reader.chunker.cut(uncut, ended, |chunk| {
-            let id = self.reader.keys.data_id(chunk);
-            let base = beside.as_mut().and_then(|b| b.base(&id, start, chunk.len()));
-            let at = self.cut..self.cut + chunk.len();
-            (self.cut, start) = (at.end, start + chunk.len() as u64);
-            self.pieces.push(Piece::Chunk { id, at, base });
-        });
-    }
-
-    /// Makes room for so many bytes behind those that are not cut yet. False: nobody listens.
-    fn make_room(&mut self, len: usize) -> bool {
-        if self.buffer.len() - self.filled >= len && self.pieces.len() < PIECES_MAX {
-            return true;
-        }
-        // What is left over is cut with what comes next.
-        let left = &self.buffer[self.cut..self.filled];
-        let filled = left.len();
-        let mut next = self.reader.buffer(filled + len);
-        next[..filled].copy_from_slice(left);
-        let listened = self.hand_on(next);
-        self.filled = filled;
-        listened && !self.reader.progress.cancelled()
-    }
-
-    fn hand_on(&mut self, next: Vec<u8>) -> bool {
-        let buffer = std::mem::replace(&mut self.buffer, next);
-        (self.filled, self.cut) = (0, 0);
-        self.out.send(Block::Pieces(buffer, std::mem::take(&mut self.pieces))).is_ok()
+        cut.pieces.extend(own);
     }
 }

@@ -1,13 +1,14 @@
 //! Reading: files become chunks with their ids. Small files come many at a time in one buffer,
-//! large ones as a stream of blocks (`large.rs`).
+//! large ones in segments (`large.rs`).
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, select_biased};
 
 use super::beside::Beside;
 use super::collect::Item;
+use super::large::{SEGMENT_LEN, Segment, Segments};
 use super::links::Shared;
 use super::parent::Trust;
 use crate::chunker::Chunker;
@@ -20,12 +21,13 @@ use crate::tree::TreeReader;
 
 /// A file that changes while it is read is read again so often.
 const READS_MAX: usize = 3;
-/// Read at once of a large file, bytes.
-pub(super) const BLOCK_LEN: usize = 512 << 10;
-/// Files from this length on are streamed on their own.
-pub(super) const LARGE_LEN: u64 = BLOCK_LEN as u64 / 2;
-/// Room for a block behind what the one before it left over, or for a batch.
-const BUFFER_LEN: usize = BLOCK_LEN + BLOCK_LEN / 2;
+/// Files from this length on are read on their own.
+pub(super) const LARGE_LEN: u64 = 256 << 10;
+/// Room for a batch of small files.
+const BUFFER_LEN: usize = 768 << 10;
+
+/// So many buffers of a kind are kept for each thread.
+const BUFFERS_MAX: usize = 4;
 
 /// A part of a file, in a buffer or not stored at all.
 #[derive(Debug, Clone)]
@@ -93,8 +95,8 @@ pub(super) enum Block {
 pub(super) enum Job {
     /// Items in the order of the walk; those that are files to be read are read.
     Batch(Vec<Item>, Sender<(Vec<u8>, Vec<Item>)>),
-    /// One large file.
-    Large(Box<ToRead>, Sender<Block>),
+    /// One large file, in segments that go this way.
+    Large(Box<ToRead>, Sender<Block>, Segments),
 }
 
 /// What reading threads share.
@@ -105,9 +107,11 @@ pub(super) struct Reader<'a> {
     /// What the parent has is read with this.
     trees: TreeReader,
     trust: &'a Trust,
+    /// How many read.
+    pub threads: usize,
     /// Buffers that were collected, to be filled again: new memory for every one costs more than
-    /// some files' reading.
-    used: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+    /// some files' reading. Those for batches, and those for segments.
+    used: [Mutex<Vec<Vec<u8>>>; 2],
 }
 
 impl<'a> Reader<'a> {
@@ -119,7 +123,7 @@ impl<'a> Reader<'a> {
         (trees, trust): (TreeReader, &'a Trust),
         threads: usize,
     ) -> Self {
-        Self { chunker, keys, progress, trees, trust, used: bounded(4 * threads) }
+        Self { chunker, keys, progress, trees, trust, threads, used: Default::default() }
     }
 
     /// What a new version of a large file is compared with.
@@ -127,22 +131,49 @@ impl<'a> Reader<'a> {
         self.trust.beside(&self.trees, before, self.chunker.avg_size())
     }
 
-    /// A buffer of at least `len` bytes, with anything in it.
-    pub fn buffer(&self, len: usize) -> Vec<u8> {
-        let used = self.used.1.try_recv().ok().filter(|buffer| buffer.len() >= len);
+    /// The length of a buffer for a segment.
+    fn segment_len(&self) -> usize {
+        self.chunker.max_size() + SEGMENT_LEN
+    }
+
+    /// A buffer of at least `len` bytes, with anything in it. The one that was used last is still
+    /// in the processor's cache.
+    fn buffer(&self, len: usize) -> Vec<u8> {
+        let used = lock(&self.used[0]).pop().filter(|buffer| buffer.len() >= len);
         used.unwrap_or_else(|| vec![0; len.max(BUFFER_LEN)])
+    }
+
+    /// The same for a segment.
+    pub fn segment_buffer(&self) -> Vec<u8> {
+        lock(&self.used[1]).pop().unwrap_or_else(|| vec![0; self.segment_len()])
     }
 
     /// Takes back a buffer that nobody needs any more.
     pub fn give_back(&self, buffer: Vec<u8>) {
-        if buffer.len() >= BUFFER_LEN {
-            let _ = self.used.0.try_send(buffer);
+        let of_segment = buffer.len() == self.segment_len();
+        let mut used = lock(&self.used[usize::from(of_segment)]);
+        if used.len() < BUFFERS_MAX * self.threads && (of_segment || buffer.len() >= BUFFER_LEN) {
+            used.push(buffer);
         }
     }
 
-    /// Works until there are no more jobs.
-    pub fn work(&self, jobs: &Receiver<Job>) {
+    /// Works until there are no more jobs, nor segments of files that others have begun.
+    pub fn work(&self, jobs: &Receiver<Job>, segments: &Receiver<Segment>) {
+        loop {
+            select_biased! {
+                recv(segments) -> segment => match segment {
+                    Ok(segment) => self.segment(segment),
+                    Err(_) => break,
+                },
+                recv(jobs) -> job => match job {
+                    Ok(job) => self.job(job),
+                    Err(_) => break,
+                },
+            }
+        }
+        // One of them has ended.
         jobs.iter().for_each(|job| self.job(job));
+        segments.iter().for_each(|segment| self.segment(segment));
     }
 
     /// Does one job.
@@ -159,7 +190,7 @@ impl<'a> Reader<'a> {
                 // Nobody waits any more when the run was ended.
                 let _ = done.send((buffer, items));
             }
-            Job::Large(file, blocks) => _ = self.large(*file, &blocks),
+            Job::Large(file, blocks, segments) => _ = self.large(*file, &blocks, &segments),
         }
     }
 
@@ -193,7 +224,7 @@ impl<'a> Reader<'a> {
                 *filled += count;
                 bytes_read += count as u64;
                 self.progress.add(Counter::Bytes, count as u64);
-                self.cut(&buffer[..*filled], from, &mut pieces);
+                self.cut(&buffer[..*filled], from, true, &mut pieces);
             }
             let settled = open.unchanged(open.stat())?;
             Ok(match settled || last {
@@ -212,14 +243,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn cut(&self, buffer: &[u8], from: usize, pieces: &mut Vec<Piece>) {
+    /// Cuts what is in the buffer from `from` on; returns how far.
+    pub fn cut(&self, buffer: &[u8], from: usize, ended: bool, pieces: &mut Vec<Piece>) -> usize {
         let mut at = from;
-        self.chunker.cut(&buffer[from..], true, |chunk| {
+        self.chunker.cut(&buffer[from..], ended, |chunk| {
             let end = at + chunk.len();
             pieces.push(Piece::Chunk { id: self.keys.data_id(chunk), at: at..end, base: None });
             at = end;
         });
+        at
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How much room the files of a batch need, unless they grow.

@@ -62,7 +62,7 @@ fn frames_that_hold_more_than_they_say_are_refused() {
     let (window, huge) = ([0x00, 0x50], [0x00, 0xa8]);
     let said = |len: u64| [&[0xe0], &len.to_le_bytes()[..]].concat();
     let open = |codec, lens: Vec<u32>, stored: &[u8]| {
-        let frame = forged(&repo, codec, lens, stored);
+        let mut frame = forged(&repo, codec, lens, stored);
         repo.repository.open_frame(&mut frame.bytes).map(|opened| opened.plain.len())
     };
     let zstd = |stored: &[u8]| open(Codec::Zstd, vec![LEN], stored);
