@@ -2,12 +2,12 @@
 //! threads, put into packs in the order of their coming, and stored while the next are filled.
 //!
 //! Every queue is short, so that memory stays bounded: a frame per thread twice over, a pack
-//! being filled for each kind of chunks, and a pack being stored.
+//! being filled for each kind of chunks, and two packs being stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ScopedJoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
@@ -28,6 +28,8 @@ const SEGMENT_CHUNKS: usize = 32_768;
 /// A pack with so many chunks is full whatever its length: they are kept in memory until it is
 /// stored, and the longest trailer has room for some thirty times as many.
 const PACK_CHUNKS: usize = 65_536;
+/// So many packs are stored at a time: the disk writes one while the system takes the next.
+const PACKS_STORING: usize = 2;
 /// Fresh names are tried so often where the storage gives no clear answer (W6).
 const NAMES_TRIED: usize = 3;
 
@@ -310,37 +312,65 @@ fn kind_of(frame: &SealedFrame) -> ChunkKind {
     }
 }
 
-/// Stores packs and, behind them, the segments that name them.
+/// Stores packs, several at a time, and behind them the segments that name them.
 fn store(shared: &Shared, packs: &Receiver<Parcel>, stored: &Sender<Stored>, flushed: &Sender<()>) {
-    let mut waiting: Vec<PackInfo> = Vec::new();
-    let mut chunk_count = 0;
-    for parcel in packs {
-        let flush = matches!(parcel, Parcel::Flush);
-        if let Parcel::Pack(pack) = parcel
-            && !shared.has_failed()
-        {
-            match store_pack(shared, pack) {
-                Ok(info) => {
-                    shared.bytes_stored.fetch_add(info.len, Ordering::Relaxed);
-                    chunk_count +=
-                        info.trailer.frames.iter().map(|f| f.chunks.len()).sum::<usize>();
-                    waiting.push(info);
+    std::thread::scope(|scope| {
+        let mut storing = VecDeque::new();
+        let mut named = Segmenting { shared, stored, waiting: Vec::new(), chunks: 0 };
+        for parcel in packs {
+            match parcel {
+                Parcel::Pack(_) if shared.has_failed() => {}
+                Parcel::Pack(pack) => {
+                    storing.push_back(scope.spawn(|| store_pack(shared, pack)));
+                    // Before the next one is taken: no more are in memory than need be.
+                    if storing.len() >= PACKS_STORING {
+                        storing.pop_front().into_iter().for_each(|pack| named.push(pack));
+                    }
                 }
-                Err(error) => shared.fail(error),
+                Parcel::Flush => {
+                    storing.drain(..).for_each(|pack| named.push(pack));
+                    named.store();
+                    let _ = flushed.send(());
+                }
             }
         }
-        if (flush || chunk_count >= SEGMENT_CHUNKS) && !waiting.is_empty() && !shared.has_failed() {
-            let settings = &shared.settings;
-            let segment =
-                write_segment(&*settings.storage, &settings.sealer, &*settings.world, &waiting);
-            match segment {
-                Ok(segment) => _ = stored.send((segment, std::mem::take(&mut waiting))),
-                Err(error) => shared.fail(error.into()),
+    });
+}
+
+/// Collects packs that are stored, for the next segment.
+struct Segmenting<'a> {
+    shared: &'a Shared,
+    stored: &'a Sender<Stored>,
+    waiting: Vec<PackInfo>,
+    chunks: usize,
+}
+
+impl Segmenting<'_> {
+    /// Waits for a pack.
+    fn push(&mut self, pack: ScopedJoinHandle<'_, Result<PackInfo, RepoError>>) {
+        match pack.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+            Ok(info) => {
+                self.shared.bytes_stored.fetch_add(info.len, Ordering::Relaxed);
+                self.chunks += info.trailer.frames.iter().map(|f| f.chunks.len()).sum::<usize>();
+                self.waiting.push(info);
             }
-            chunk_count = 0;
+            Err(error) => self.shared.fail(error),
         }
-        if flush {
-            let _ = flushed.send(());
+        if self.chunks >= SEGMENT_CHUNKS {
+            self.store();
+        }
+    }
+
+    fn store(&mut self) {
+        self.chunks = 0;
+        let packs = std::mem::take(&mut self.waiting);
+        if packs.is_empty() || self.shared.has_failed() {
+            return;
+        }
+        let Settings { storage, sealer, world, .. } = &self.shared.settings;
+        match write_segment(&**storage, sealer, &**world, &packs) {
+            Ok(segment) => _ = self.stored.send((segment, packs)),
+            Err(error) => self.shared.fail(error.into()),
         }
     }
 }

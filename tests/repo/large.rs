@@ -19,7 +19,7 @@ use crate::support::repository::{TestRepo, small};
 use crate::support::snapshots::noise;
 
 /// Segments are that long.
-const SEGMENT: usize = 2 << 20;
+const SEGMENT: usize = 1 << 20;
 
 /// What a file is made of, one behind the other: a hole, or data.
 type Stretch = (bool, Vec<u8>);

@@ -15,7 +15,7 @@ use crate::progress::Counter;
 use crate::source::{OpenFile, SourceError};
 
 /// Read at once of a large file, bytes: many chunks, of which few are cut twice.
-pub(super) const SEGMENT_LEN: usize = 2 << 20;
+pub(super) const SEGMENT_LEN: usize = 1 << 20;
 /// Extents and holes of a segment: a file may have nothing but tiny ones.
 const SPANS_MAX: usize = 1024;
 
