@@ -13,6 +13,7 @@ pub mod lines;
 pub mod ls;
 pub mod mark;
 mod memory;
+mod parallel;
 pub mod probe;
 pub mod prune;
 pub mod repair;

@@ -7,8 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use holdall::format::frame::Codec;
+use holdall::format::frame::{ChunkKind, Codec};
+use holdall::format::pack::pack_key;
 use holdall::format::session::Purpose;
+use holdall::index::{FrameRow, PackRow};
 use holdall::ops::backup::{BackupOptions, BackupReport, Input, Stream, backup};
 use holdall::ops::check::{CheckOptions, ReadData, check};
 use holdall::ops::prune::{Limit, PruneOptions, prune};
@@ -22,7 +24,7 @@ use crate::support::repository::TestRepo;
 use crate::support::snapshots::{
     Tree, assert_snapshots, commit_like, commit_tree, edited, files, noise,
 };
-use crate::support::storages::list;
+use crate::support::storages::{Call, Damage, Flipping, Recording, Verb, list};
 
 /// A dump of a table: rows of text that share no chunk with the next day's.
 fn dump(day: u64, rows: u64) -> Vec<u8> {
@@ -231,4 +233,73 @@ fn a_delta_that_nobody_needs_is_not_damaged_without_its_base() {
     assert!(count(&there).deltas > 0);
     assert_whole(&there);
     assert_snapshots(&there, &[(kept, both)]);
+}
+
+/// A tree, and two others whose files are deltas on those of the first.
+fn three_alike(repository: &Arc<Repository>) {
+    let tree = files(1, 40, 6_000);
+    commit_tree(repository, &tree).unwrap();
+    for seed in 1..3 {
+        commit_like(repository, &edited(&tree, seed), &tree).unwrap();
+    }
+}
+
+/// Packs of data, as the index knows them.
+fn data_packs(repository: &Arc<Repository>) -> Vec<Arc<PackRow>> {
+    let mut packs = Vec::new();
+    repository.refresh_index().unwrap();
+    let mut each = |_, pack: &Arc<PackRow>| packs.push(pack.clone());
+    repository.with_index(|index| index.packs(&mut each)).unwrap().unwrap();
+    packs.retain(|pack| pack.kind == ChunkKind::Data);
+    packs
+}
+
+#[test]
+fn a_check_reads_every_frame_once_whatever_is_a_delta_on_it() {
+    let repo = TestRepo::memory();
+    three_alike(&repo.repository);
+    assert!(count(&repo.repository).deltas >= 8);
+    let cache = tempfile::tempdir().unwrap();
+    let recording = Arc::new(Recording::new(repo.storage.clone()));
+    let observed = repo.open_on(recording.clone(), cache.path());
+    assert_whole(&observed);
+    for pack in data_packs(&observed) {
+        let is_it = |call: &Call| call.verb == Verb::GetRange && call.key == pack_key(&pack.id);
+        let read: u64 = recording.calls().into_iter().filter(is_it).map(|call| call.bytes).sum();
+        // Its end is read for the trailer, and its first bytes.
+        let frames: u64 = pack.frames.iter().map(|frame| u64::from(frame.stored_len)).sum();
+        assert_eq!(read, frames + pack.len.min(64 << 10) + 16, "{pack:?}");
+    }
+}
+
+/// Each damaged frame is told of its own pack, with the deltas that cannot be had without it.
+#[test]
+fn a_check_tells_which_frames_are_damaged_among_bases_and_deltas() {
+    let repo = TestRepo::memory();
+    three_alike(&repo.repository);
+    let flipping = Arc::new(Flipping::new(repo.storage.clone()));
+    let cache = tempfile::tempdir().unwrap();
+    let observed = repo.open_on(flipping.clone(), cache.path());
+    let packs = data_packs(&observed);
+    let all = || packs.iter().flat_map(|pack| pack.frames.iter().map(|frame| (pack.id, frame)));
+    for (pack, frame) in all() {
+        let offset = u64::from(frame.offset + frame.stored_len / 2);
+        flipping.damage(&pack_key(&pack), Damage::Flip { offset, mask: 4 });
+        let options = CheckOptions { read_data: ReadData::All, ..CheckOptions::default() };
+        let report = check(&observed, &options, &Silent::default()).unwrap();
+        let on_it = |other: &FrameRow| other.codec == Codec::Delta { base: frame.id };
+        let expected: BTreeSet<(String, String)> = all()
+            .filter(|(_, other)| other.id == frame.id || on_it(other))
+            .map(|(of, other)| (pack_key(&of), format!("the frame at byte {} is", other.offset)))
+            .collect();
+        let told = report.damaged.iter().map(|object| {
+            let (which, _) = object.why.split_once(" damaged").unwrap();
+            (object.key.clone(), which.to_owned())
+        });
+        assert_eq!(told.collect::<BTreeSet<_>>(), expected);
+        assert_eq!(report.damaged.len(), expected.len());
+        assert!(!report.touched.is_empty());
+        flipping.heal();
+        assert_whole(&observed);
+    }
 }

@@ -3,6 +3,7 @@
 //! Nothing is mended here, and one damaged object never hides another.
 
 mod choose;
+mod deltas;
 mod needs;
 mod packs;
 mod reading;
@@ -217,5 +218,7 @@ pub(super) fn is_sound(
     stock: &Stock,
     place: u32,
 ) -> Result<bool, OpsError> {
-    Ok(packs::check_pack(repository, stock, place, &mut Vec::new(), &mut |_| ())?.is_empty())
+    let noted = deltas::Noted::default();
+    let damage = packs::check_pack(repository, stock, place, &noted, &mut Vec::new(), &mut |_| ())?;
+    Ok(damage.is_empty())
 }

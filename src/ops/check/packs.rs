@@ -1,7 +1,10 @@
 //! Packs, read and opened from the first byte to the last.
 
+use std::ops::Range;
+
 use super::super::mark::Stock;
 use super::super::{OpsError, is_outage, is_passing};
+use super::deltas::Noted;
 use crate::format::FormatError;
 use crate::format::pack::{FrameInfo, HEADER_LEN, PackInfo, decode_header, pack_key};
 use crate::id::ChunkId;
@@ -22,12 +25,13 @@ pub(super) struct PackDamage {
     pub outage: bool,
 }
 
-/// Reads the pack at a place of the stock, and opens every frame of it. `buffer` is memory that is
-/// used again.
+/// Reads the pack at a place of the stock, and opens every frame of it that was not opened
+/// already. `buffer` is memory that is used again.
 pub(super) fn check_pack(
     repository: &Repository,
     stock: &Stock,
     place: u32,
+    noted: &Noted,
     buffer: &mut Vec<u8>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<PackDamage>, OpsError> {
@@ -48,17 +52,19 @@ pub(super) fn check_pack(
     if let Err(error) = check_header(repository, &known) {
         damage.push(damage_of(error, "its first bytes are wrong", None)?);
     }
-    let frames = places(&known, info.as_ref());
-    let mut number = 0u16;
-    for block in blocks(&frames) {
-        let Some((first, last)) = block.first().zip(block.last()) else { continue };
-        let (start, end) = (first.offset, u64::from(last.offset) + u64::from(last.stored_len));
-        // Blocks are bounded by BLOCK_LEN and the length of one frame.
-        let len = (end - u64::from(start)) as usize;
-        let storage = repository.storage();
+    let frames = places(&known, info.as_ref()).into_iter().zip(0u16..);
+    let frames: Vec<(FrameInfo, u16)> =
+        frames.filter(|(frame, number)| !noted.has((place, *number), &frame.chunks)).collect();
+    let mut rest = frames.as_slice();
+    while let Some((first, _)) = rest.first() {
+        let lies = |(frame, _): &(FrameInfo, _)| (place, span(frame.offset, frame.stored_len));
+        let (count, len) = side_by_side(rest, lies);
+        let (block, after) = rest.split_at(count);
+        rest = after;
+        let (start, storage) = (first.offset, repository.storage());
         let read = storage.get_range_into(&pack_key(&known.id), start.into(), len, buffer);
         progress(len as u64);
-        for frame in block {
+        for (frame, number) in block {
             let check = |bytes: &mut _| check_frame(repository, stock, place, &known, frame, bytes);
             let checked = match &read {
                 Ok(()) => {
@@ -75,9 +81,8 @@ pub(super) fn check_pack(
                 && !matches!(error, PackError::NoBase(_))
             {
                 let what = format!("the frame at byte {} is damaged", frame.offset);
-                damage.push(damage_of(error, &what, Some(number))?);
+                damage.push(damage_of(error, &what, Some(*number))?);
             }
-            number = number.saturating_add(1);
         }
     }
     Ok(damage)
@@ -130,18 +135,27 @@ fn places(known: &PackRow, info: Option<&PackInfo>) -> Vec<FrameInfo> {
     }
 }
 
-/// Frames that lie together, as many as are read at once.
-fn blocks(frames: &[FrameInfo]) -> impl Iterator<Item = &[FrameInfo]> {
-    let mut rest = frames;
-    std::iter::from_fn(move || {
-        let first = rest.first()?;
-        let end = |frame: &FrameInfo| u64::from(frame.offset) + u64::from(frame.stored_len);
-        let fits = |frame: &&FrameInfo| end(frame) - u64::from(first.offset) <= BLOCK_LEN;
-        let count = rest.iter().take_while(fits).count().max(1);
-        let (block, after) = rest.split_at(count);
-        rest = after;
-        Some(block)
-    })
+/// Where a frame lies in its pack.
+pub(super) fn span(offset: u32, stored_len: u32) -> Range<u64> {
+    offset.into()..u64::from(offset) + u64::from(stored_len)
+}
+
+/// How many frames from the first lie side by side and are read at once, and their bytes together.
+/// `lies` gives a frame's pack and span.
+pub(super) fn side_by_side<T>(
+    frames: &[T],
+    lies: impl Fn(&T) -> (u32, Range<u64>),
+) -> (usize, usize) {
+    let Some((pack, Range { start, mut end })) = frames.first().map(&lies) else { return (0, 0) };
+    let joins = |frame: &&T| {
+        let (of, next) = lies(frame);
+        let joins = of == pack && next.start == end && next.end - start <= BLOCK_LEN;
+        end = if joins { next.end } else { end };
+        joins
+    };
+    let count = 1 + frames.iter().skip(1).take_while(joins).count();
+    // Bounded by BLOCK_LEN and the length of one frame.
+    (count, (end - start) as usize)
 }
 
 fn check_frame(

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::super::OpsError;
 use super::super::mark::{Place, Stock};
 use super::choose::{self, Candidate};
+use super::deltas::{self, Noted};
 use super::packs::{PackDamage, check_pack};
 use super::verified::Verified;
 use super::{CheckOptions, Findings};
@@ -70,8 +71,12 @@ pub(super) fn read(
     findings.progress.phase("reading packs", Counter::StoredBytes, Some(total));
     let mut seen = Seen::default();
     let with_parity = repository.list_parity()?;
+    let (mut left, mut noted) = (chosen.iter().map(|pack| pack.place).collect(), Noted::default());
     for some in chosen.chunks(PACKS_REMEMBERED_AT_ONCE) {
-        read_some(repository, stock, (some, &with_parity), findings, &mut seen)?;
+        deltas::open_ahead(repository, stock, (some, &left), &mut noted, findings.progress)?;
+        read_some(repository, stock, (some, &with_parity, &noted), findings, &mut seen)?;
+        some.iter().for_each(|pack| _ = left.remove(&pack.place));
+        noted.keep(&left);
     }
     Ok(seen)
 }
@@ -80,7 +85,7 @@ pub(super) fn read(
 fn read_some(
     repository: &Repository,
     stock: &Stock,
-    (chosen, with_parity): (&[Candidate], &HashSet<PackId>),
+    (chosen, with_parity, noted): (&[Candidate], &HashSet<PackId>, &Noted),
     findings: &mut Findings<'_>,
     seen: &mut Seen,
 ) -> Result<(), OpsError> {
@@ -95,7 +100,8 @@ fn read_some(
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(pack) = chosen.get(number) else { break };
                     let mut read = |len| progress.add(Counter::StoredBytes, len);
-                    let damage = check_pack(repository, stock, pack.place, &mut buffer, &mut read);
+                    let damage =
+                        check_pack(repository, stock, pack.place, noted, &mut buffer, &mut read);
                     let parity =
                         with_parity.contains(&pack.id).then(|| parity_of(repository, &pack.id));
                     if damage.is_err() {

@@ -6,7 +6,6 @@
 //! learns when it is loaded anew, then in what the packs themselves say (R2).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +17,7 @@ use crate::format::frame::ChunkKind;
 use crate::id::{ChunkId, FrameId, PackId};
 use crate::index::{Index, IndexError};
 use crate::ops::OpsError;
+use crate::ops::parallel::each_in_parallel;
 use crate::pack::{OpenedFrame, PackError, read_frame, read_frames};
 use crate::progress::Counter;
 use crate::target::{Folder, Target, TargetError};
@@ -26,28 +26,6 @@ use crate::target::{Folder, Target, TargetError};
 const READ_MAX: u32 = 2 << 20;
 /// Chunks, or files, that a thread takes at a time.
 const BATCH: usize = 256;
-
-/// Works on all items with several threads, in about their order. Each thread has memory of its
-/// own for it.
-pub(super) fn each_in_parallel<T: Sync, Memory: Default>(
-    threads: usize,
-    items: &[T],
-    work: impl Fn(&T, &mut Memory) + Sync,
-) {
-    let next = AtomicUsize::new(0);
-    let take = || {
-        let mut memory = Memory::default();
-        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            work(item, &mut memory);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads.min(items.len()) {
-            scope.spawn(take);
-        }
-        take();
-    });
-}
 
 /// Writes windows as they come, until there are no more or the run is stopped.
 pub(super) fn write_windows(

@@ -5,7 +5,6 @@ mod feed;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, OnceLock};
 
-use super::content::each_in_parallel;
 use super::decide::{
     Candidate, Decision, allows, decide, has_same_content, make_writable, require_delete,
 };
@@ -14,6 +13,7 @@ use super::report::{Action, Change, Run};
 use super::window::{LinkWork, Window};
 use crate::format::tree::Metadata;
 use crate::ops::OpsError;
+use crate::ops::parallel::each_in_parallel;
 use crate::target::{Difference, Folder, Kind, TargetError};
 use feed::planned_bytes;
 

@@ -1,6 +1,6 @@
 //! Frames that hold more, or other, than they say: sealed rightly, by somebody who has the keys.
 
-use holdall::compress::{bound, compress};
+use holdall::compress::{bound, compress, compress_with_prefix};
 use holdall::crypto::{Purpose as KeyPurpose, seal_in_place, seal_session_key};
 use holdall::format::envelope::padded_len;
 use holdall::format::frame::{Codec, FrameBody, FrameHeader, HEADER_LEN, TAG_LEN};
@@ -131,4 +131,31 @@ fn a_bomb_costs_the_file_that_needs_it() {
         CheckOptions { read_data: holdall::ops::check::ReadData::All, ..CheckOptions::default() };
     let report = check(&repo.reopen(), &options, &Silent::default()).unwrap();
     assert!(report.touched.len() == 50 && !report.is_whole(), "{report:?}");
+}
+
+/// All of them open, and none is what its pack says: a base and a delta with other chunks, and
+/// a delta of another name.
+#[test]
+fn bases_and_deltas_that_are_something_else_are_named() {
+    let mut hostile = Hostile::new();
+    let plain: [u8; 9_000] = random(hostile.repo.repository.world());
+    let (mut like, mut out) = (plain, vec![0; plain.len()]);
+    like[7] ^= 1;
+    let len = compress_with_prefix(&plain, &like, &mut out).unwrap();
+    let lens = || vec![plain.len() as u32];
+    let base = forged(&hostile.repo, Codec::Raw, lens(), &plain);
+    let codec = Codec::Delta { base: base.info.id };
+    let delta = forged(&hostile.repo, codec, lens(), &out[..len]);
+    let mut renamed = forged(&hostile.repo, codec, lens(), &out[..len]);
+    renamed.info.chunks[0].id = hostile.repo.repository.chunk_id(ChunkKind::Data, &like);
+    renamed.info.id = FrameId([7; 24]);
+    for frame in [base, delta, renamed] {
+        hostile.session.add_frame(frame).unwrap();
+    }
+    hostile.commit(&[]);
+    let options =
+        CheckOptions { read_data: holdall::ops::check::ReadData::All, ..CheckOptions::default() };
+    let report = check(&hostile.finish().reopen(), &options, &Silent::default()).unwrap();
+    let are_frames = report.damaged.iter().all(|object| object.why.contains("the frame at byte"));
+    assert!(report.damaged.len() == 3 && are_frames, "{report:?}");
 }
