@@ -249,7 +249,7 @@ pub struct Bases {
     stored: BTreeMap<String, Vec<u8>>,
 }
 
-pub fn open(file: &Value, family: [u8; 32], bytes: Vec<u8>, bases: &Bases) -> Outcome {
+pub fn open(file: &Value, family: [u8; 32], mut bytes: Vec<u8>, bases: &Bases) -> Outcome {
     let (opener, ring) = (FrameOpener::new(FamilyId(family)), ring(file));
     let kind = FrameHeader::decode(&bytes)?.0.kind;
     let base =
@@ -264,7 +264,7 @@ pub fn open(file: &Value, family: [u8; 32], bytes: Vec<u8>, bases: &Bases) -> Ou
             (None, Some(bytes)) => opener.open_base(&ring, &mut bytes.clone()),
             (None, None) => Err(PackError::NoBase(*id)),
         };
-    let opened = opener.open(&ring, bytes, base)?;
+    let opened = opener.open(&ring, &mut bytes, base)?;
     let chunks: Vec<String> = opened.chunks().map(hex).collect();
     let kind = if opened.kind == ChunkKind::Data { 1 } else { 2 };
     Ok(json!({ "kind": kind, "id": opened.id.to_hex(), "chunks": chunks }))
