@@ -21,7 +21,9 @@ use crate::world::World;
 /// Below this share of the plaintext (in 1/32) compression is worth its time at restore.
 const WORTH_COMPRESSING: usize = 31;
 /// A delta takes at most one part in so many of what the frame would take without a base.
-const DELTA_SHARE: usize = 3;
+const DELTA_SHARE: usize = 2;
+/// Where it takes one part in so many of what the base lets expect, that is not tried.
+const SURE_SHARE: u64 = 3;
 /// Shorter prefixes are not allowed.
 const PREFIX_LEN_MIN: usize = 8;
 
@@ -95,30 +97,36 @@ impl FrameSealer {
         self.seal_body(frame, bytes, codec, &[])
     }
 
-    /// Compresses, seals and verifies a frame as a delta on a base, which takes `base_len` bytes
-    /// in its pack. Nothing where that does not pay: it shall be far shorter than what the frame
-    /// would take if it compressed as well as the base.
-    pub fn seal_delta(
+    /// The same as a delta on a base, which takes `base_len` bytes in its pack, where that pays:
+    /// the delta is to take at most half of what the frame would take without a base.
+    pub fn seal_like(
         &self,
         frame: &PlainFrame,
+        level: i32,
         base: &OpenedFrame,
         base_len: u32,
-    ) -> Result<Option<SealedFrame>, PackError> {
+    ) -> Result<SealedFrame, PackError> {
         let (prefix, plain) = (&base.plain, &frame.plain);
         let is_delta = matches!(base.codec, Codec::Delta { .. });
         if is_delta || base.kind != frame.kind || prefix.len() < PREFIX_LEN_MIN {
-            return Ok(None);
+            return self.seal(frame, level);
         }
-        let expected = plain.len() as u64 * u64::from(base_len) / prefix.len() as u64;
-        let len_max = usize::try_from(expected).map_or(plain.len(), |len| len.min(plain.len()));
         let codec = Codec::Delta { base: base.id };
-        let bytes = SCRATCH.with_borrow_mut(|(compressed, _)| {
-            let compressed = room(compressed, len_max / DELTA_SHARE);
+        let delta = SCRATCH.with_borrow_mut(|(compressed, _)| {
+            let compressed = room(compressed, plain.len() / DELTA_SHARE);
             let len = compress::compress_with_prefix(prefix, plain, compressed)?;
             Some(assemble(frame, codec, compressed.get(..len)?))
         });
-        let Some(bytes) = bytes else { return Ok(None) };
-        self.seal_body(frame, bytes, codec, prefix).map(Some)
+        let Some(delta) = delta else { return self.seal(frame, level) };
+        // If it compresses as well as the base.
+        let expected = plain.len() as u64 * u64::from(base_len) / prefix.len() as u64;
+        if delta.len() as u64 > expected / SURE_SHARE {
+            let (full, codec) = encode_body(frame, level)?;
+            if delta.len() > full.len() / DELTA_SHARE {
+                return self.seal_body(frame, full, codec, &[]);
+            }
+        }
+        self.seal_body(frame, delta, codec, prefix)
     }
 
     fn seal_body(
@@ -422,23 +430,33 @@ mod tests {
         };
         let (base, len) = open(&frame(&world, &keys, ChunkKind::Data, &[&noise]));
         let plain = frame(&world, &keys, ChunkKind::Data, &[&like[..4000], &like[4000..]]);
-        let delta = sealer.seal_delta(&plain, &base, len).unwrap().unwrap();
+        let delta = sealer.seal_like(&plain, 3, &base, len).unwrap();
         assert!(delta.info.stored_len < 600 && delta.info.codec == Codec::Delta { base: base.id });
         let opened = opener.open(&keys, &mut delta.bytes.clone(), |_| Ok(&base)).unwrap();
         assert!(opened.plain == like && opened.chunk_lens == [4000, 5000]);
-        // Neither on another base, nor as a base itself, nor for what is not like it.
         assert!(opener.open(&keys, &mut delta.bytes.clone(), no_base).is_err());
         let (stranger, _) = open(&frame(&world, &keys, ChunkKind::Data, &[&other]));
         assert!(opener.open(&keys, &mut delta.bytes.clone(), |_| Ok(&stranger)).is_err());
         assert!(opener.open_base(&keys, &mut delta.bytes.clone()).is_err());
-        assert!(sealer.seal_delta(&plain, &opened, len).unwrap().is_none());
+        // Not on a delta, nor for what is not like the base or of another kind, nor on a tiny one.
+        let codec = |plain: &PlainFrame, base: &OpenedFrame, len| {
+            sealer.seal_like(plain, 3, base, len).unwrap().info.codec
+        };
+        assert_eq!(codec(&plain, &opened, len), Codec::Raw);
         let unlike = frame(&world, &keys, ChunkKind::Data, &[&other]);
-        assert!(sealer.seal_delta(&unlike, &base, len).unwrap().is_none());
+        assert_eq!(codec(&unlike, &base, len), Codec::Raw);
         let tree = frame(&world, &keys, ChunkKind::Tree, &[&like]);
-        assert!(sealer.seal_delta(&tree, &base, len).unwrap().is_none());
-        let (tiny, len) = open(&frame(&world, &keys, ChunkKind::Data, &[&noise[..7]]));
+        assert_eq!(codec(&tree, &base, len), Codec::Raw);
+        let (tiny, tiny_len) = open(&frame(&world, &keys, ChunkKind::Data, &[&noise[..7]]));
         let same = frame(&world, &keys, ChunkKind::Data, &[&noise[..7]]);
-        assert!(sealer.seal_delta(&same, &tiny, len).unwrap().is_none());
+        assert_eq!(codec(&same, &tiny, tiny_len), Codec::Raw);
+        // What is new in it may compress worse than the base: what counts is what it takes itself.
+        for (new, is_delta) in [(4000, true), (5000, false)] {
+            let mixed = frame(&world, &keys, ChunkKind::Data, &[&other[..new], &noise[new..]]);
+            assert_eq!(codec(&mixed, &base, len / 4) != Codec::Raw, is_delta, "{new}");
+        }
+        let text = frame(&world, &keys, ChunkKind::Data, &[&b"again and again ".repeat(500)]);
+        assert_eq!(codec(&text, &base, len / 64), Codec::Zstd);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::thread::{JoinHandle, ScopedJoinHandle};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::RepoError;
-use super::bases::Bases;
-use crate::format::frame::ChunkKind;
+use super::bases::{BaseFrame, Bases};
+use crate::format::frame::{ChunkKind, Codec};
 use crate::format::pack::PackInfo;
 use crate::format::parity::parity_key;
 use crate::id::{FrameId, SegmentId, SnapshotId};
@@ -246,20 +246,18 @@ fn seal_frame(
     buffers: &Sender<Vec<u8>>,
 ) -> Option<Step> {
     let Settings { frame_sealer, bases, level, .. } = &shared.settings;
-    let delta = base.map_or(Ok(None), |base| {
-        let delta = bases.get(&base).map_or(Ok(None), |base| {
-            frame_sealer.seal_delta(&frame, &base.opened, base.row.stored_len)
-        })?;
-        bases.tried(frame.plain.len(), delta.is_some());
-        Ok(delta)
-    });
-    let sealed = match delta {
-        Ok(None) => frame_sealer.seal(&frame, *level).map(Some),
-        delta => delta,
+    let sealed = match base.and_then(|base| bases.get(&base)) {
+        None => frame_sealer.seal(&frame, *level),
+        Some(BaseFrame { opened, row, .. }) => {
+            let sealed = frame_sealer.seal_like(&frame, *level, &opened, row.stored_len);
+            let paid = sealed.as_ref().is_ok_and(|s| matches!(s.info.codec, Codec::Delta { .. }));
+            bases.tried(frame.plain.len(), paid);
+            sealed
+        }
     };
     frame.plain.clear();
     let _ = buffers.try_send(frame.plain);
-    sealed.map_err(|error| shared.fail(error.into())).ok()?.map(Step::Frame)
+    sealed.map(Step::Frame).map_err(|error| shared.fail(error.into())).ok()
 }
 
 /// A pack for the storing thread, or the wish to be told when all before is stored.

@@ -7,8 +7,8 @@ use crate::limits;
 
 /// So many references stand where the stream is named; longer lists get chunks of their own.
 const INLINE_MAX: usize = 24;
-/// A list chunk ends after a reference whose id says so, one in 256 of them, between these.
-const LIST_MIN: usize = 64;
+/// A list chunk ends after a reference whose id says so, one in 64 of them, between these.
+const LIST_MIN: usize = 32;
 const LIST_MAX: usize = 1024;
 
 /// Collects the references of one stream.
@@ -44,7 +44,7 @@ impl RefsBuilder {
         }
         // Where the list ends depends on what is in it, so that an insertion in a long stream
         // changes the lists around it and no others.
-        let ends = matches!(item, Ref::Chunk { id, .. } if id.0[0] == 0);
+        let ends = matches!(item, Ref::Chunk { id, .. } if id.0[0] < 4);
         if (ends && level.len() >= LIST_MIN) || level.len() >= LIST_MAX {
             self.close(depth, sink)?;
         }

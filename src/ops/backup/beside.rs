@@ -81,10 +81,13 @@ impl Pairing {
         let expected = start.saturating_add_signed(self.shift);
         self.advance(expected);
         let distance = |place: &&Place| place.start.abs_diff(expected);
-        let same = self.window.iter().filter(|place| place.id == *id).min_by_key(distance);
-        if let Some(place) = same {
-            // It did not change, and if it is stored all the same, what is there is no good.
-            self.shift = shift(place, start);
+        let same = || self.window.iter().filter(|place| place.id == *id);
+        if let Some(place) = same().min_by_key(distance) {
+            // It did not change, and if it is stored all the same, what is there is no good. One
+            // of many that are the same, as in a long run of zeros, may stand for any of them.
+            if distance(&place) <= self.near || same().nth(1).is_none() {
+                self.shift = shift(place, start);
+            }
             return None;
         }
         let nearest = self.window.iter().min_by_key(distance)?;
@@ -123,6 +126,10 @@ mod tests {
 
     const LEN: u64 = 64 << 10;
 
+    /// A hole of the old version, and what a program that copies the file makes of it.
+    const HOLE: u32 = u32::MAX;
+    const ZEROS: u32 = HOLE - 1;
+
     /// A chunk of a version: which one of the table it is, changed or not, and its length.
     type Chunk = (u32, bool, u64);
 
@@ -142,9 +149,10 @@ mod tests {
         let mut end = 0;
         let places: Vec<Place> = old
             .iter()
-            .map(|(number, changed, len)| {
+            .filter_map(|(number, changed, len)| {
                 end += len;
-                Place { id: id(*number, *changed), start: end - len }
+                let place = Place { id: id(*number, *changed), start: end - len };
+                (*number != HOLE).then_some(place)
             })
             .collect();
         let mut pairing = Pairing::new(Box::new(places.into_iter()), LEN / NEAR_SHARE);
@@ -190,5 +198,19 @@ mod tests {
             let (right, wrong) = paired(&old, &new);
             assert!(right >= 3_200 && wrong < 20, "{right} {wrong}");
         }
+    }
+    #[test]
+    fn zeros_tell_nothing_of_the_place() {
+        // An image: zeros here and there, some of them holes until it was copied.
+        let image = |holes: u32| {
+            let mut image = table(3_000);
+            for (from, number) in [(2_000, holes), (1_500, ZEROS), (1_000, holes), (900, ZEROS)] {
+                image.splice(from..from, std::iter::repeat_n((number, false, 4 * LEN), 20));
+            }
+            image
+        };
+        let mut new = image(ZEROS);
+        new.iter_mut().filter(|chunk| chunk.0 < ZEROS).for_each(|chunk| chunk.1 = true);
+        assert_eq!(paired(&image(HOLE), &new), (3_000, 0));
     }
 }
