@@ -12,7 +12,7 @@ pub const DEFAULT_LEVEL: i32 = 3;
 /// For what compresses well: what more work would save is little beside what is saved already.
 const FAST: Way = Way { level: 2, tables: [0; 2] };
 /// For the rest: text without long matches gains by a large table of short ones.
-const THOROUGH: Way = Way { level: 3, tables: [16, 17] };
+const THOROUGH: Way = Way { level: 3, tables: [15, 17] };
 
 /// A first try takes so many pieces, spread over the plaintext: no stretch of a sixteenth of it
 /// is passed over.
