@@ -16,6 +16,8 @@ use crate::source::{OpenFile, SourceError};
 
 /// Read at once of a large file, bytes: many chunks, of which few are cut twice.
 pub(super) const SEGMENT_LEN: usize = 1 << 20;
+/// Read in one go, bytes: it is cut and named while it is in the processor's cache.
+const STEP_LEN: usize = 128 << 10;
 /// Extents and holes of a segment: a file may have nothing but tiny ones.
 const SPANS_MAX: usize = 1024;
 
@@ -167,15 +169,21 @@ impl Reader<'_> {
                 }
                 Span::Data { offset, len, goes_on } => (offset, len, goes_on),
             };
-            let start = filled;
-            let count = open.read_at(offset, &mut buffer[start..start + len])?;
-            filled += count;
-            self.progress.add(Counter::Bytes, count as u64);
-            cut.count += count as u64;
-            cut.short = count < len;
-            cut.goes_on = goes_on && !cut.short;
-            let done = self.cut(&buffer[..filled], start, !cut.goes_on, &mut cut.pieces);
-            cut.rest = done..filled;
+            let (start, end) = (filled, filled + len);
+            cut.rest = start..start;
+            while filled < end && !cut.short {
+                let step = STEP_LEN.min(end - filled);
+                let at = offset + (filled - start) as u64;
+                let count = open.read_at(at, &mut buffer[filled..filled + step])?;
+                filled += count;
+                self.progress.add(Counter::Bytes, count as u64);
+                cut.count += count as u64;
+                cut.short = count < step;
+                cut.goes_on = (goes_on || filled < end) && !cut.short;
+                let from = cut.rest.start;
+                let done = self.cut(&buffer[..filled], from, !cut.goes_on, &mut cut.pieces);
+                cut.rest = done..filled;
+            }
             if cut.first_end == 0 {
                 cut.first_end = filled;
             }
