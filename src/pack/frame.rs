@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::PackError;
+use super::spare::Spare;
 use crate::compress;
 use crate::crypto::{
     CryptoError, Key, KeyRing, Purpose, SEALED_KEY_LEN, SessionKey, open_bulk, open_bulk_into,
@@ -69,6 +70,7 @@ pub struct FrameSealer {
     family: FamilyId,
     data: (u32, SessionKey),
     tree: (u32, SessionKey),
+    spare: Spare,
 }
 
 thread_local! {
@@ -88,12 +90,13 @@ impl FrameSealer {
             family,
             data: session_key(ChunkKind::Data)?,
             tree: session_key(ChunkKind::Tree)?,
+            spare: Spare::default(),
         })
     }
 
     /// Compresses, seals and verifies a frame; `level` 0 stores it as it is.
     pub fn seal(&self, frame: &PlainFrame, level: i32) -> Result<SealedFrame, PackError> {
-        let (bytes, codec) = encode_body(frame, level)?;
+        let (bytes, codec) = self.encode_body(frame, level)?;
         self.seal_body(frame, bytes, codec, &[])
     }
 
@@ -115,13 +118,13 @@ impl FrameSealer {
         let delta = SCRATCH.with_borrow_mut(|(compressed, _)| {
             let compressed = room(compressed, plain.len() / DELTA_SHARE);
             let len = compress::compress_with_prefix(prefix, plain, compressed)?;
-            Some(assemble(frame, codec, compressed.get(..len)?))
+            Some(self.assemble(frame, codec, compressed.get(..len)?))
         });
         let Some(delta) = delta else { return self.seal(frame, level) };
         // If it compresses as well as the base.
         let expected = plain.len() as u64 * u64::from(base_len) / prefix.len() as u64;
         if delta.len() as u64 > expected / SURE_SHARE {
-            let (full, codec) = encode_body(frame, level)?;
+            let (full, codec) = self.encode_body(frame, level)?;
             if delta.len() > full.len() / DELTA_SHARE {
                 return self.seal_body(frame, full, codec, &[]);
             }
@@ -161,6 +164,45 @@ impl FrameSealer {
             info: FrameInfo { id: frame.id, offset: 0, stored_len, codec, chunks },
             bytes,
         })
+    }
+
+    /// Room for the header, then the padded body before it is sealed; and the codec that was chosen.
+    fn encode_body(&self, frame: &PlainFrame, level: i32) -> Result<(Vec<u8>, Codec), PackError> {
+        SCRATCH.with_borrow_mut(|(compressed, _)| {
+            if level != 0 {
+                let compressed = room(compressed, compress::bound(frame.plain.len()));
+                let len = compress::compress(&frame.plain, level, compressed)?;
+                let enough = frame.plain.len() / 32 * WORTH_COMPRESSING;
+                if let Some(len) = len.filter(|len| *len < enough) {
+                    return Ok((
+                        self.assemble(frame, Codec::Zstd, &compressed[..len]),
+                        Codec::Zstd,
+                    ));
+                }
+            }
+            Ok((self.assemble(frame, Codec::Raw, &frame.plain), Codec::Raw))
+        })
+    }
+
+    /// A buffer of just the length that the frame will have: a pack's frames wait in memory.
+    fn assemble(&self, frame: &PlainFrame, codec: Codec, stored: &[u8]) -> Vec<u8> {
+        let chunk_lens: Vec<u32> = frame.chunks.iter().map(|chunk| chunk.len).collect();
+        // Bounded by FRAME_PLAIN_LEN_MAX, far below 2^32.
+        let body = FrameBody { codec, chunk_lens, stored_len: stored.len() as u32 };
+        let mut head = vec![0; HEADER_LEN];
+        body.encode(&mut head);
+        let len = HEADER_LEN + padded_len(head.len() - HEADER_LEN + stored.len());
+        let mut bytes = self.spare.take(len + TAG_LEN);
+        bytes.clear();
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(stored);
+        bytes.resize(len, 0);
+        bytes
+    }
+
+    /// Takes back what was sealed and is stored.
+    pub fn give_back(&self, bytes: Vec<u8>) {
+        self.spare.give_back(bytes);
     }
 
     /// Opens what was sealed and compares it: a bit that flipped in memory is found before the
@@ -203,36 +245,6 @@ fn room(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
     &mut buffer[..len]
 }
 
-/// Room for the header, then the padded body before it is sealed; and the codec that was chosen.
-fn encode_body(frame: &PlainFrame, level: i32) -> Result<(Vec<u8>, Codec), PackError> {
-    SCRATCH.with_borrow_mut(|(compressed, _)| {
-        if level != 0 {
-            let compressed = room(compressed, compress::bound(frame.plain.len()));
-            let len = compress::compress(&frame.plain, level, compressed)?;
-            let enough = frame.plain.len() / 32 * WORTH_COMPRESSING;
-            if let Some(len) = len.filter(|len| *len < enough) {
-                return Ok((assemble(frame, Codec::Zstd, &compressed[..len]), Codec::Zstd));
-            }
-        }
-        Ok((assemble(frame, Codec::Raw, &frame.plain), Codec::Raw))
-    })
-}
-
-/// A buffer of just the length that the frame will have: a pack's frames wait in memory.
-fn assemble(frame: &PlainFrame, codec: Codec, stored: &[u8]) -> Vec<u8> {
-    let chunk_lens: Vec<u32> = frame.chunks.iter().map(|chunk| chunk.len).collect();
-    // Bounded by FRAME_PLAIN_LEN_MAX, far below 2^32.
-    let body = FrameBody { codec, chunk_lens, stored_len: stored.len() as u32 };
-    let mut head = vec![0; HEADER_LEN];
-    body.encode(&mut head);
-    let len = HEADER_LEN + padded_len(head.len() - HEADER_LEN + stored.len());
-    let mut bytes = Vec::with_capacity(len + TAG_LEN);
-    bytes.extend_from_slice(&head);
-    bytes.extend_from_slice(stored);
-    bytes.resize(len, 0);
-    bytes
-}
-
 /// A frame that was opened: its chunks, one behind the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedFrame {
@@ -265,34 +277,25 @@ impl OpenedFrame {
 pub struct FrameOpener {
     family: FamilyId,
     sessions: Mutex<HashMap<[u8; SEALED_KEY_LEN], Key>>,
-    /// Buffers of frames that nobody needs any more: new memory costs as much as the decoding.
-    spare: Mutex<Vec<Vec<u8>>>,
+    spare: Spare,
 }
 
 /// So many session keys are remembered; opening one again costs a fraction of a millisecond.
 const SESSIONS_REMEMBERED: usize = 4096;
-/// So many buffers are kept, none of them longer than this, bytes.
-const SPARE_MAX: usize = 8;
-const SPARE_LEN_MAX: usize = 2 << 20;
-
 impl FrameOpener {
     /// For a family's frames.
     pub fn new(family: FamilyId) -> Self {
-        Self { family, sessions: Mutex::default(), spare: Mutex::default() }
+        Self { family, sessions: Mutex::default(), spare: Spare::default() }
     }
 
     /// Takes back an opened frame.
     pub fn give_back(&self, frame: OpenedFrame) {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_MAX && frame.plain.capacity() <= SPARE_LEN_MAX {
-            spare.push(frame.plain);
-        }
+        self.spare.give_back(frame.plain);
     }
 
     /// A buffer of this length, with anything in it.
     fn buffer(&self, len: usize) -> Vec<u8> {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut buffer = spare.unwrap_or_default();
+        let mut buffer = self.spare.take(len);
         buffer.resize(len, 0);
         buffer
     }

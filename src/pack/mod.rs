@@ -4,6 +4,7 @@ mod builder;
 mod frame;
 mod parity;
 mod reader;
+mod spare;
 
 pub use builder::{FinishedPack, PackBuilder};
 pub use frame::{FrameOpener, FrameSealer, OpenedFrame, PlainFrame, SealedFrame, is_outdated};

@@ -383,8 +383,7 @@ fn store_pack(shared: &Shared, mut pack: FinishedPack) -> Result<PackInfo, RepoE
         let parts: Vec<&[u8]> = pack.parts.iter().map(Vec::as_slice).collect();
         match settings.storage.put(&key, &parts) {
             Ok(()) => {
-                store_parity(settings, &pack)?;
-                return Ok(pack.info);
+                return end(settings, pack);
             }
             Err(error) => {
                 tried += 1;
@@ -395,13 +394,19 @@ fn store_pack(shared: &Shared, mut pack: FinishedPack) -> Result<PackInfo, RepoE
                 let own = error.kind == ErrorKind::Transient
                     && settings.storage.stat(&key).is_ok_and(|len| len == pack.info.len);
                 if own {
-                    store_parity(settings, &pack)?;
-                    return Ok(pack.info);
+                    return end(settings, pack);
                 }
                 pack = pack.renamed(&*settings.world, &settings.sealer)?;
             }
         }
     }
+}
+
+/// What follows when a pack is stored.
+fn end(settings: &Settings, pack: FinishedPack) -> Result<PackInfo, RepoError> {
+    store_parity(settings, &pack)?;
+    pack.parts.into_iter().for_each(|part| settings.frame_sealer.give_back(part));
+    Ok(pack.info)
 }
 
 /// Makes the parity of a pack that was stored just now.
