@@ -41,7 +41,7 @@ pub(super) const SLAB_CHUNKS: usize = 112;
 pub(super) const START_LEN: usize = 16;
 /// Rows aimed at in a value: few values are longer than a page then.
 const ROWS_TOGETHER: u64 = 112;
-/// So many chunks are remembered with one that was looked up.
+/// So many chunks before and behind one that was looked up are remembered with it.
 const NEIGHBOURS: u32 = 128;
 /// redb's own cache for one run, bytes; the page cache of the system does the rest.
 pub(super) const CACHE_LEN: usize = 2 << 20;
@@ -376,8 +376,9 @@ impl Run {
         if usize::from(row.frame) >= pack.row.frames.len() {
             return Err(FormatError::Bad("number of a frame").into());
         }
+        // Where it lies in its frame is the length of all that is before it.
         let first = pack.frame(row.frame).start;
-        let last = first.saturating_add(NEIGHBOURS).max(row.position.saturating_add(1));
+        let last = row.position.saturating_add(NEIGHBOURS);
         let end = pack.starts.last().copied().unwrap_or(0).min(last);
         let (mut frame, mut offset, mut found) = (row.frame, 0, None);
         let mut near = self.near.lock().unwrap_or_else(PoisonError::into_inner);
@@ -392,7 +393,9 @@ impl Run {
             if position == row.position {
                 found = (chunk.id == *id).then_some(spot);
             }
-            near.put(chunk.id, spot);
+            if position.abs_diff(row.position) <= NEIGHBOURS {
+                near.put(chunk.id, spot);
+            }
             offset = offset.saturating_add(chunk.len);
         }
         Ok(found)
