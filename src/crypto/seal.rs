@@ -22,7 +22,7 @@ pub fn seal_in_place(
     associated: &[u8],
     buffer: &mut [u8],
 ) -> [u8; TAG_LEN] {
-    let cipher = XChaCha20Poly1305::new(&key.0.into());
+    let cipher = XChaCha20Poly1305::new((&key.0).into());
     let tag = cipher
         .encrypt_inout_detached(&XNonce::from(*nonce), associated, buffer.into())
         .expect("the cipher takes up to 256 GiB, and every length is bounded far below");
@@ -37,7 +37,7 @@ pub fn open_in_place(
     buffer: &mut [u8],
     tag: &[u8; TAG_LEN],
 ) -> Result<(), CryptoError> {
-    let cipher = XChaCha20Poly1305::new(&key.0.into());
+    let cipher = XChaCha20Poly1305::new((&key.0).into());
     cipher
         .decrypt_inout_detached(&XNonce::from(*nonce), associated, buffer.into(), &Tag::from(*tag))
         .map_err(|_| CryptoError::Tag)

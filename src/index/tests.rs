@@ -267,6 +267,24 @@ fn what_is_remembered_of_neighbours_is_right_and_is_not_all() {
     assert!(index.runs[0].near(&ids[350]).is_some());
 }
 
+#[test]
+fn in_a_long_frame_what_follows_a_chunk_is_remembered_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = SeededWorld::new(7, Time::default());
+    let mut index = Index::open(directory.path()).unwrap();
+    let ids: Vec<ChunkId> = (0..2_000).map(|_| ChunkId(random(&world))).collect();
+    let mut long = pack(&world, &ids[..1]);
+    let chunks = ids.iter().map(|id| ChunkInfo { id: *id, len: 7 }).collect();
+    long.trailer.frames[0].chunks = chunks;
+    index.add(SegmentId([1; 32]), &[long]).unwrap();
+    index.fold().unwrap();
+    let found = index.locations(&ids[1_000]).unwrap();
+    assert_eq!((found.len(), found[0].offset), (1, 7_000));
+    let remembered = |at: usize| index.runs[0].near(&ids[at]);
+    assert_eq!(remembered(1_001).unwrap().offset, 7_007);
+    assert!(remembered(0).is_none() && remembered(1_999).is_none());
+}
+
 /// Gives so many objects, and no more.
 #[derive(Debug)]
 struct Failing<'a>(&'a MemoryStorage, AtomicUsize);

@@ -8,6 +8,7 @@ const COUNT_MAX: usize = 16;
 /// of such lengths, bytes. For shorter ones the allocator has memory at hand.
 const LENGTHS: std::ops::RangeInclusive<usize> = 256 << 10..=2 << 20;
 
+/// Buffers of any lengths, the last one that came at the end.
 #[derive(Debug, Default)]
 pub(super) struct Spare(Mutex<Vec<Vec<u8>>>);
 

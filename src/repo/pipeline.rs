@@ -20,7 +20,7 @@ use crate::id::{FrameId, SegmentId, SnapshotId};
 use crate::index::write_segment;
 use crate::object::Sealer;
 use crate::pack::{FinishedPack, FrameSealer, PackBuilder, PlainFrame, SealedFrame, make_parity};
-use crate::storage::{ErrorKind, Storage};
+use crate::storage::{ErrorKind, Storage, StorageError};
 use crate::world::World;
 
 /// A segment is stored when the packs behind it have so many chunks: about a megabyte of ids.
@@ -168,9 +168,10 @@ impl Pipeline {
     /// Waits until everything sent so far is stored, segments included.
     pub fn flush(&mut self) -> Result<(), RepoError> {
         self.step(Work::Flush)?;
-        // The threads answer also after a failure; only their end could break the channel.
-        let _ = self.flushed.recv();
-        self.check()
+        // The threads answer also after a failure, unless one of them has panicked.
+        let answered = self.flushed.recv();
+        self.check()?;
+        answered.map_err(|_| write_error("a thread that stores has ended").into())
     }
 
     fn step(&mut self, work: Work) -> Result<(), RepoError> {
@@ -189,16 +190,15 @@ impl Pipeline {
         match failed {
             None => Ok(()),
             Some(error) => {
-                let again = RepoError::Storage(crate::storage::StorageError::new(
-                    ErrorKind::Other,
-                    "packs/",
-                    "an earlier write failed",
-                ));
-                self.shared.fail(again);
+                self.shared.fail(write_error("an earlier write failed").into());
                 Err(error)
             }
         }
     }
+}
+
+fn write_error(why: &str) -> StorageError {
+    StorageError::new(ErrorKind::Other, "packs/", why)
 }
 
 impl Drop for Pipeline {

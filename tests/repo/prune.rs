@@ -24,7 +24,7 @@ use crate::support::repository::{TestRepo, small};
 use crate::support::snapshots::{
     Tree, assert_snapshots, commit_in, commit_tree, files, noise, read_tree, snapshot, write_tree,
 };
-use crate::support::storages::{Damage, Fault, Faulty, Stale, Verb, damage, keys, list};
+use crate::support::storages::{Damage, Fault, Faulty, Meanwhile, Stale, Verb, damage, keys, list};
 
 /// Leaves nothing that is not needed.
 pub const ALL: fn() -> PruneOptions<'static> =
@@ -697,4 +697,15 @@ fn a_write_that_fails_is_an_error_and_not_the_end_of_all_writes() {
     let tree = files(1, 3, 5_000);
     let record = commit_tree(&repo.repository, &tree).unwrap();
     assert_snapshots(&repo.reopen(), &[(record, tree)]);
+}
+
+#[test]
+fn a_thread_that_panics_while_it_stores_is_an_error() {
+    let meanwhile = Arc::new(Meanwhile::new(Arc::new(MemoryStorage::new())));
+    let repo = TestRepo::create(meanwhile.clone(), &small(), 1);
+    let mut session = begin(&repo.repository, Purpose::Backup);
+    let root = write_tree(&mut session, &files(1, 1, 5_000)).unwrap();
+    meanwhile.arm(1, || panic!("the test panics"));
+    assert!(session.flush().is_err());
+    assert!(session.commit(snapshot(root)).is_err());
 }

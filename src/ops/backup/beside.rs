@@ -199,6 +199,7 @@ mod tests {
             assert!(right >= 3_200 && wrong < 20, "{right} {wrong}");
         }
     }
+
     #[test]
     fn zeros_tell_nothing_of_the_place() {
         // An image: zeros here and there, some of them holes until it was copied.

@@ -76,9 +76,12 @@ pub(super) fn check_pack(
                 Err(_) => read_frame(storage, &known.id, frame.offset, frame.stored_len)
                     .and_then(|mut stored| check(&mut stored)),
             };
-            // Its base is in no pack. If somebody needs it, the walk of needs says so.
+            // If somebody needs one whose base is in no pack, the walk of needs says so.
+            let lacks_base = |error: &_| {
+                matches!(error, PackError::NoBase(_)) && !stock.is_usable((place, *number))
+            };
             if let Err(error) = checked
-                && !matches!(error, PackError::NoBase(_))
+                && !lacks_base(&error)
             {
                 let what = format!("the frame at byte {} is damaged", frame.offset);
                 damage.push(damage_of(error, &what, Some(*number))?);
